@@ -1,0 +1,53 @@
+"""Build the compiled modules; everything else about the project is in pyproject.toml.
+
+``TOXMID_DEBUG=1`` builds with bounds and None checks, C assertions and no optimisation.
+"""
+
+import os
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+from setuptools.errors import CCompilerError, CompileError, ExecError, PlatformError
+
+DEBUG = os.environ.get("TOXMID_DEBUG") == "1"
+MSVC = os.name == "nt"
+
+# Contraction off: a fused multiply-add on one machine and not on another would give other bits.
+OPTIMISED = ["/O2", "/fp:precise"] if MSVC else ["-O3", "-ffp-contract=off"]
+CHECKED = ["/Od"] if MSVC else ["-O0", "-g", "-UNDEBUG", "-ffp-contract=off"]
+
+DIRECTIVES = {
+    "language_level": 3,
+    "boundscheck": DEBUG,
+    "wraparound": False,
+    "initializedcheck": DEBUG,
+    "nonecheck": DEBUG,
+    "cdivision": True,
+    "freethreading_compatible": True,
+}
+
+
+class BuildWithRemedy(build_ext):
+    """Say what to install when there is no working C compiler, instead of a traceback of distutils."""
+
+    def run(self) -> None:
+        try:
+            super().run()
+        except (CCompilerError, CompileError, ExecError, PlatformError) as error:
+            raise SystemExit(
+                f"toxmid: the C compiler failed ({error}). Install one and try again: "
+                "'apt-get install build-essential python3-dev' (Debian), 'xcode-select --install' (macOS), "
+                "'Build Tools for Visual Studio' (Windows)."
+            ) from None
+
+
+MODULES = [f"toxmid.{os.path.basename(path)[:-4]}" for path in ("toxmid/_core.pyx", "toxmid/_simulate.pyx") if os.path.exists(path)]
+
+setup(
+    ext_modules=cythonize(
+        [Extension(name, [name.replace(".", "/") + ".pyx"], extra_compile_args=CHECKED if DEBUG else OPTIMISED) for name in MODULES],
+        compiler_directives=DIRECTIVES,
+    ),
+    cmdclass={"build_ext": BuildWithRemedy},
+)
