@@ -42,7 +42,7 @@ class BuildWithRemedy(build_ext):
             ) from None
 
 
-MODULES = [f"toxmid.{os.path.basename(path)[:-4]}" for path in ("toxmid/_core.pyx", "toxmid/_simulate.pyx") if os.path.exists(path)]
+MODULES = [f"toxmid.{os.path.basename(path)[:-4]}" for path in ("toxmid/_core.pyx", "toxmid/_trades.pyx", "toxmid/_simulate.pyx") if os.path.exists(path)]
 
 setup(
     ext_modules=cythonize(
