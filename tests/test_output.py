@@ -152,7 +152,12 @@ def run_child(body: str, target: Path) -> subprocess.CompletedProcess[str]:
     root = Path(output.__file__).parents[1]
     environment = {**os.environ, "PYTHONPATH": str(root)}
     return subprocess.run(
-        [sys.executable, "-c", code, str(target)], env=environment, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", code, str(target)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
 
 
