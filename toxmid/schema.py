@@ -1,0 +1,420 @@
+"""Canonical tables: the one form in which trades, books, quotes, liquidations and marks enter toxmid.
+
+Whatever a tape looks like outside, `canonical` turns it into one of the five tables below, once, at the border. Behind
+the border nobody checks a name, a unit or a time zone again; `columns` hands the same table to the core without a copy.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal, get_args
+
+import numpy as np
+import polars as pl
+
+from toxmid.errors import DataError, ParameterError
+from toxmid.instrument import Instrument
+
+__all__ = [
+    "BUY",
+    "KINDS",
+    "MAX_NS",
+    "MIN_NS",
+    "SELL",
+    "TABLES",
+    "TIME",
+    "UNKNOWN",
+    "Field",
+    "Kind",
+    "canonical",
+    "columns",
+    "empty",
+    "parse_time",
+    "probable_unit",
+]
+
+Kind = Literal["trades", "book", "quotes", "liquidations", "mark"]
+KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
+
+# Side codes. Trades: what the taker did. Books: which half. Liquidations: the forced order (SELL = a long was closed).
+BUY: Final = 1
+SELL: Final = -1
+UNKNOWN: Final = 0
+
+TIME: Final = pl.Datetime("ns", "UTC")
+
+# A time outside is a wrong unit, not a market: crypto has none before 2009, and a unit off by 1000 lands far outside.
+MIN_NS: Final = int(dt.datetime(2009, 1, 1, tzinfo=dt.UTC).timestamp()) * 10**9
+MAX_NS: Final = int(dt.datetime(2100, 1, 1, tzinfo=dt.UTC).timestamp()) * 10**9
+
+_NS_PER: Final = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
+_UNIT_NAMES: Final = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+
+
+@dataclass(frozen=True)
+class Field:
+    """One column of a canonical table: its name, its type, its unit, and whether a table may do without it."""
+
+    name: str
+    dtype: pl.DataType
+    unit: str
+    optional: bool = False
+
+
+_FLOAT: Final = pl.Float64()
+_TS: Final = Field("ts", TIME, "UTC; arrival (local) time where the tape has one, else exchange time")
+_TS_EVENT: Final = Field("ts_event", TIME, "UTC; exchange time", optional=True)
+_PRICE: Final = Field("price", _FLOAT, "quote currency")
+_SIZE: Final = Field("size", _FLOAT, "base coin")
+
+TABLES: Final[Mapping[Kind, tuple[Field, ...]]] = {
+    "trades": (
+        _TS,
+        _TS_EVENT,
+        _PRICE,
+        _SIZE,
+        Field("side", pl.Int8(), "+1 taker bought, -1 taker sold, 0 unknown"),
+        Field("id", pl.String(), "the venue's own; two rows with one id are one trade", optional=True),
+        Field("lots", pl.Int64(), "multiples of the lot: contracts where the market is inverse", optional=True),
+    ),
+    "book": (
+        _TS,
+        _TS_EVENT,
+        Field("side", pl.Int8(), "+1 bid, -1 ask"),
+        _PRICE,
+        Field("size", _FLOAT, "base coin that now stands at the price, 0 deletes the level"),
+        Field("snapshot", pl.Boolean(), "row of a full book: the first one after updates clears both sides"),
+    ),
+    "quotes": (
+        _TS,
+        _TS_EVENT,
+        Field("bid", _FLOAT, "quote currency"),
+        Field("bid_size", _FLOAT, "base coin"),
+        Field("ask", _FLOAT, "quote currency"),
+        Field("ask_size", _FLOAT, "base coin"),
+    ),
+    "liquidations": (
+        _TS,
+        _TS_EVENT,
+        Field("side", pl.Int8(), "of the forced order: -1 a long was liquidated, +1 a short"),
+        _PRICE,
+        _SIZE,
+    ),
+    "mark": (
+        _TS,
+        _TS_EVENT,
+        Field("price", _FLOAT, "mark price of the venue, quote currency"),
+    ),
+}
+
+_SIDE_WORDS: Final[Mapping[Kind, Mapping[str, int]]] = {
+    "trades": {"buy": BUY, "sell": SELL, "unknown": UNKNOWN},
+    "liquidations": {"buy": BUY, "sell": SELL, "unknown": UNKNOWN},
+    "book": {"bid": BUY, "ask": SELL},
+}
+
+# Names that other people give to our columns; a spelling test alone would not find them.
+_SYNONYMS: Final = {
+    "ts": ("timestamp", "time", "datetime", "date", "local_timestamp", "ts_recv", "t"),
+    "price": ("px", "p", "trade_price", "mark_price"),
+    "size": ("amount", "qty", "quantity", "volume", "sz", "q"),
+    "side": ("direction", "taker_side", "aggressor_side"),
+    "snapshot": ("is_snapshot",),
+    "bid": ("bid_price", "best_bid", "best_bid_price", "bid_px"),
+    "ask": ("ask_price", "best_ask", "best_ask_price", "offer", "ask_px"),
+    "bid_size": ("bid_amount", "bid_qty", "best_bid_qty", "bid_sz"),
+    "ask_size": ("ask_amount", "ask_qty", "best_ask_qty", "ask_sz"),
+}
+
+
+def canonical(table: Any, kind: Kind, *, instrument: Instrument | None = None) -> pl.DataFrame:
+    """Bring any table into the canonical form of its kind.
+
+    Parameters
+    ----------
+    table : polars, pyarrow or pandas table, polars.LazyFrame, or any object with ``__arrow_c_stream__``
+        Columns are found by name; columns that the kind does not know are left out.
+        Times may be int64 nanoseconds since 1970 (UTC) or a datetime of any unit; a naive datetime is UTC.
+        Sides may be ``+1, -1, 0`` or the words ``"buy", "sell", "unknown"`` (in a book ``"bid", "ask"``).
+    kind : {"trades", "book", "quotes", "liquidations", "mark"}
+        Which table it is; `TABLES` lists columns and units.
+    instrument : Instrument, optional
+        Where it is inverse, trades without a `lots` column get one, because a contract's worth in coin lies on no grid:
+        ``lots = size * price / (contract_value * lot)``, rounded.
+
+    Returns
+    -------
+    polars.DataFrame
+        The columns of the kind in their canonical order and types. A missing price or size becomes NaN (the core
+        rejects and counts such a row), a missing side 0. Row order is left as it is; whether time goes back is for the
+        core to judge.
+
+    Raises
+    ------
+    DataError
+        A column is missing or of the wrong type, a time is missing or outside 2009..2100, a side is not a side.
+    ParameterError
+        An unknown kind.
+
+    Examples
+    --------
+    >>> tape = pl.DataFrame({"ts": [1760054400 * 10**9], "price": [100], "size": [0.5], "side": ["sell"]})
+    >>> canonical(tape, "trades")
+    shape: (1, 4)
+    ┌─────────────────────────┬───────┬──────┬──────┐
+    │ ts                      ┆ price ┆ size ┆ side │
+    │ ---                     ┆ ---   ┆ ---  ┆ ---  │
+    │ datetime[ns, UTC]       ┆ f64   ┆ f64  ┆ i8   │
+    ╞═════════════════════════╪═══════╪══════╪══════╡
+    │ 2025-10-10 00:00:00 UTC ┆ 100.0 ┆ 0.5  ┆ -1   │
+    └─────────────────────────┴───────┴──────┴──────┘
+    """
+    fields = _fields(kind)
+    frame = _frame(table)
+    _require(frame, kind, fields)
+    present = [field for field in fields if field.name in frame.columns]
+    result = pl.DataFrame([_column(frame[field.name], field, kind) for field in present])
+    if kind == "trades" and instrument is not None and instrument.inverse and "lots" not in result.columns:
+        result = result.with_columns(_contracts(instrument).alias("lots"))
+    return result
+
+
+def columns(frame: pl.DataFrame, kind: Kind) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
+    """Columns of a canonical frame as the core takes them: contiguous, read-only, without a copy where polars allows.
+
+    Parameters
+    ----------
+    frame : polars.DataFrame
+        What `canonical` returned.
+    kind : str
+        The kind of the frame.
+
+    Returns
+    -------
+    dict of str to ndarray
+        Times int64 nanoseconds, prices and sizes float64, side int8, lots int64, snapshot uint8. The trade id stays
+        behind; an optional column that is absent from the frame is absent here.
+
+    Examples
+    --------
+    >>> tape = pl.DataFrame({"ts": [1760054400 * 10**9], "price": [100], "size": [0.5], "side": ["sell"]})
+    >>> columns(canonical(tape, "trades"), "trades")["ts"]
+    array([1760054400000000000])
+    """
+    arrays = {}
+    for field in _fields(kind):
+        if field.name in frame.columns and field.name != "id":
+            series = frame[field.name].to_physical()
+            if field.dtype == pl.Boolean:
+                series = series.cast(pl.UInt8)
+            # The core rejects a trade without size before it looks at its lots.
+            series = series.fill_null(0) if field.name == "lots" else series
+            arrays[field.name] = np.ascontiguousarray(series.to_numpy())
+    return arrays
+
+
+def empty(kind: Kind) -> pl.DataFrame:
+    """Canonical table without rows.
+
+    Examples
+    --------
+    >>> empty("liquidations").columns
+    ['ts', 'ts_event', 'side', 'price', 'size']
+    """
+    return pl.DataFrame(schema={field.name: field.dtype for field in _fields(kind) if field.name != "lots"})
+
+
+def parse_time(value: str | int | dt.date | np.datetime64) -> int:
+    """Moment in int64 nanoseconds since 1970-01-01 UTC.
+
+    Parameters
+    ----------
+    value : str, int, datetime, date or numpy.datetime64
+        ISO 8601 text, nanoseconds, or a moment; without a time zone it is UTC.
+
+    Raises
+    ------
+    ParameterError
+        Not a moment, or outside 2009..2100.
+
+    Examples
+    --------
+    >>> parse_time("2025-10-10T21:15:00Z")
+    1760130900000000000
+    >>> parse_time("2025-10-10") == parse_time(dt.date(2025, 10, 10))
+    True
+    """
+    if isinstance(value, bool):
+        raise ParameterError("not a moment", found=value, expected="ISO 8601 text, nanoseconds or a datetime")
+    ns = int(value) if isinstance(value, int | np.integer) else _moment_ns(value)
+    if not MIN_NS <= ns <= MAX_NS:
+        raise ParameterError(
+            f"time is outside 2009..2100{_unit_hint(ns)}", found=value, expected="nanoseconds since 1970"
+        )
+    return ns
+
+
+def _moment_ns(value: str | dt.date | np.datetime64) -> int:
+    try:
+        if isinstance(value, np.datetime64):
+            return int(value.astype("datetime64[ns]").astype(np.int64))
+        if isinstance(value, str):
+            value = dt.datetime.fromisoformat(value.strip())
+    except ValueError:
+        raise ParameterError("not a moment", found=value, expected="ISO 8601, as 2025-10-10T21:15:00Z") from None
+    if not isinstance(value, dt.date):
+        raise ParameterError("not a moment", found=value, expected="ISO 8601 text, nanoseconds or a datetime")
+    if not isinstance(value, dt.datetime):
+        value = dt.datetime.combine(value, dt.time())
+    aware = value if value.tzinfo is not None else value.replace(tzinfo=dt.UTC)
+    # Whole microseconds in integers: a float of seconds since 1970 is good to about 200 ns only.
+    return (aware - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(microseconds=1) * 1000
+
+
+def probable_unit(value: int) -> str | None:
+    """Unit ("s", "ms", "us", "ns") in which an integer is a time of 2009..2100, or None.
+
+    Examples
+    --------
+    >>> probable_unit(1760054400737905)
+    'us'
+    """
+    return next((unit for unit, ns in _NS_PER.items() if MIN_NS <= value * ns <= MAX_NS), None)
+
+
+def _unit_hint(value: int) -> str:
+    unit = probable_unit(value)
+    return f": it looks like {_UNIT_NAMES[unit]}" if unit is not None and unit != "ns" else ""
+
+
+def _fields(kind: Kind) -> tuple[Field, ...]:
+    if kind not in TABLES:
+        raise ParameterError("unknown kind of table", found=kind, expected=f"one of {', '.join(KINDS)}")
+    return TABLES[kind]
+
+
+def _frame(table: Any) -> pl.DataFrame:
+    if isinstance(table, pl.DataFrame):
+        return table
+    if isinstance(table, pl.LazyFrame):
+        collected = table.collect()
+        assert isinstance(collected, pl.DataFrame)
+        return collected
+    if hasattr(table, "__arrow_c_stream__"):
+        return pl.DataFrame(table)
+    raise DataError(
+        "not a table",
+        found=type(table).__name__,
+        expected="polars, pyarrow, pandas, or an object with __arrow_c_stream__",
+    )
+
+
+def _require(frame: pl.DataFrame, kind: Kind, fields: tuple[Field, ...]) -> None:
+    """Error that lists what is missing, what is there, and which of these was probably meant."""
+    missing = [field.name for field in fields if not field.optional and field.name not in frame.columns]
+    if not missing:
+        return
+    guesses = [f"{guess!r} for {name!r}" for name in missing if (guess := _guess(name, frame.columns)) is not None]
+    hint = f"; did you mean {', '.join(guesses)}?" if guesses else ""
+    plural = "s" if len(missing) > 1 else ""
+    raise DataError(
+        f"a table of {kind} needs column{plural} {', '.join(missing)}{hint}",
+        column=missing[0],
+        found=frame.columns,
+        expected=", ".join(field.name for field in fields if not field.optional),
+    )
+
+
+def _guess(name: str, found: list[str]) -> str | None:
+    lower = {column.lower(): column for column in reversed(found)}
+    for candidate in (name, *_SYNONYMS.get(name, ())):
+        if candidate in lower:
+            return lower[candidate]
+    close = difflib.get_close_matches(name, lower, n=1)
+    return lower[close[0]] if close else None
+
+
+def _column(series: pl.Series, field: Field, kind: Kind) -> pl.Series:
+    if series.dtype == pl.Null:
+        series = series.cast(field.dtype)
+    if field.dtype == TIME:
+        return _time(series)
+    if field.name == "side":
+        return _side(series, _SIDE_WORDS[kind])
+    if field.name == "id":
+        return series.cast(pl.String)
+    if field.name == "lots":
+        return _lots(series)
+    if field.name == "snapshot":
+        return _flag(series)
+    return _number(series)
+
+
+def _time(series: pl.Series) -> pl.Series:
+    dtype = series.dtype
+    if isinstance(dtype, pl.Datetime):
+        unit = dtype.time_unit
+        series = series.to_physical()
+    elif dtype.is_integer():
+        unit = "ns"
+        series = series if dtype == pl.UInt64 else series.cast(pl.Int64)
+    else:
+        raise DataError(
+            "time has the wrong type", column=series.name, found=str(dtype), expected="int64 nanoseconds or a datetime"
+        )
+    factor = _NS_PER[unit]
+    # Checked in its own unit, so that the multiplication below cannot wrap around.
+    good = series.is_between(-(-MIN_NS // factor), MAX_NS // factor).fill_null(False)
+    if not good.all():
+        row = int(good.arg_min() or 0)
+        value = series[row]
+        if value is None:
+            raise DataError("time is missing", row=row, column=series.name)
+        hint = _unit_hint(value) if dtype.is_integer() else ""
+        raise DataError(
+            f"time is outside 2009..2100{hint}", row=row, column=series.name, found=value, expected=f"{unit} since 1970"
+        )
+    return (series.cast(pl.Int64) * factor).cast(TIME)
+
+
+def _side(series: pl.Series, words: Mapping[str, int]) -> pl.Series:
+    codes = series
+    if isinstance(series.dtype, pl.String | pl.Categorical | pl.Enum):
+        codes = series.cast(pl.String).str.to_lowercase().replace_strict(words, default=None, return_dtype=pl.Int8)
+        wrong = codes.is_null() & series.is_not_null()
+    elif series.dtype.is_numeric():
+        wrong = ~series.cast(pl.Float64).is_in([-1.0, 0.0, 1.0]) & series.is_not_null()
+    else:
+        wrong = series.is_not_null()
+    if wrong.any():
+        row = int(wrong.arg_max() or 0)
+        expected = f"+1, -1, 0 or {', '.join(words)}"
+        raise DataError("not a side", row=row, column=series.name, found=series[row], expected=expected)
+    return codes.cast(pl.Int8).fill_null(UNKNOWN)
+
+
+def _number(series: pl.Series) -> pl.Series:
+    if not series.dtype.is_numeric():
+        raise DataError("not a column of numbers", column=series.name, found=str(series.dtype), expected="float64")
+    return series.cast(pl.Float64).fill_null(float("nan"))
+
+
+def _lots(series: pl.Series) -> pl.Series:
+    if not series.dtype.is_integer():
+        raise DataError("lots are counted, not measured", column=series.name, found=str(series.dtype), expected="int64")
+    return series.cast(pl.Int64)
+
+
+def _flag(series: pl.Series) -> pl.Series:
+    if series.dtype != pl.Boolean and not (series.dtype.is_integer() and series.drop_nulls().is_in([0, 1]).all()):
+        raise DataError("not a flag", column=series.name, found=str(series.dtype), expected="a boolean, or 0 and 1")
+    return series.cast(pl.Boolean).fill_null(False)
+
+
+def _contracts(instrument: Instrument) -> pl.Expr:
+    """Lots of an inverse market from size and price; null where these give no number."""
+    lots = pl.col("size") * pl.col("price") / (instrument.unit * (instrument.lot or 1.0))
+    return pl.when(lots.is_finite()).then(lots).round().cast(pl.Int64, strict=False)
