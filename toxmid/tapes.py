@@ -1,0 +1,63 @@
+"""Trades and quotes as the functions on whole tapes take them: canonical, in order of time, with or without sides."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import polars as pl
+
+from toxmid.errors import DataError
+from toxmid.schema import Kind, canonical
+from toxmid.schema import _frame as as_frame
+
+__all__ = ["as_frame", "in_order", "with_sides", "without_sizes"]
+
+
+def with_sides(trades: Any) -> pl.DataFrame:
+    """Canonical trades in order of time. A tape without a column `side` is one on which every side is unknown.
+
+    Raises
+    ------
+    DataError
+        As `toxmid.schema.canonical`, or a time that goes back.
+
+    Examples
+    --------
+    >>> tape = pl.DataFrame({"ts": [1760054400 * 10**9], "price": [100.0], "size": [0.5]})
+    >>> with_sides(tape)["side"].to_list()
+    [0]
+    """
+    frame = as_frame(trades)
+    if "side" not in frame.columns:
+        frame = frame.with_columns(side=pl.lit(0, pl.Int8))
+    return in_order(frame, "trades")
+
+
+def without_sizes(quotes: Any) -> pl.DataFrame:
+    """Canonical quotes in order of time, for those who ask for prices only: sizes may be missing, and are NaN then.
+
+    Raises
+    ------
+    DataError
+        As `toxmid.schema.canonical`, or a time that goes back.
+    """
+    frame = as_frame(quotes)
+    missing = [name for name in ("bid_size", "ask_size") if name not in frame.columns]
+    return in_order(frame.with_columns(pl.lit(float("nan")).alias(name) for name in missing), "quotes")
+
+
+def in_order(table: Any, kind: Kind) -> pl.DataFrame:
+    """Canonical table whose time never goes back.
+
+    Raises
+    ------
+    DataError
+        As `toxmid.schema.canonical`, or a time that goes back.
+    """
+    frame = canonical(table, kind)
+    back = frame["ts"].diff().to_physical() < 0
+    if back.any():
+        row = int(back.arg_max() or 0)
+        found = str(frame["ts"][row])
+        raise DataError(f"time goes back in the {kind}", row=row, column="ts", found=found, expected="rows by time")
+    return frame
