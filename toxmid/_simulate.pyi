@@ -6,6 +6,7 @@ from numpy.typing import ArrayLike, NDArray
 
 AGENTS: tuple[str, ...]
 SHOCK_COLUMNS: int
+MAX_LEVELS: int
 TRADE: np.dtype[np.void]
 QUOTE: np.dtype[np.void]
 BOOK: np.dtype[np.void]

@@ -1,4 +1,4 @@
-# cython: language_level=3, cdivision=True, freethreading_compatible=True
+# cython: language_level=3, cdivision=True, freethreading_compatible=True, autotestdict=False
 """The simulator's step: a perpetual market whose maker's mid is known.
 
 Layout, from the bottom up:
@@ -23,16 +23,23 @@ from libc.string cimport memcpy, memset
 import numpy as np
 
 
+cdef extern from *:
+    """
+    #define DT 0.1  /* s, one step */
+    #define REPOST 0.05  /* the maker re-sends her depth when its logarithm is off by more than this */
+    """
+    const double DT
+    const double REPOST
+
 cdef enum:
     STEP_NS = 100_000_000
     STEPS_PER_SECOND = 10
+    WARM_UP_STEPS = 6000
     CLUSTERS = 3
-    MAX_ORDERS = 64  # taker orders in one step; 8 a second arrive on average, so the bound is never met
+    MAX_ORDERS = 64  # in one step; `toxmid.simulate` refuses rates that could fill it
+    LEVEL_ROOM = 2048
     BID = 0
     ASK = 1
-
-cdef double DT = 0.1  # s
-cdef double REPOST = 0.05  # the maker re-sends her depth when it is off by more than this (log)
 
 # Who sent a taker order.
 cdef enum Agent:
@@ -41,6 +48,7 @@ cdef enum Agent:
     SELLER = 2
     LIQUIDATION = 3
 
+MAX_LEVELS = LEVEL_ROOM
 AGENTS = ("noise", "arbitrage", "seller", "liquidation")
 
 
@@ -176,7 +184,9 @@ cdef struct HiddenRow:
     double inventory  # BTC
     double toxicity
     double volatility  # bps per sqrt s, what the maker measures
-    double depth  # BTC per bps
+    double bid_depth  # BTC per bps
+    double ask_depth
+    double mark  # bps
     double backlog  # BTC waiting in the liquidation engine
 
 TRADE = np.dtype([("ts", "i8"), ("tick", "i8"), ("lots", "i8"), ("order", "i8"), ("side", "i1"), ("agent", "i1")], align=True)
@@ -184,7 +194,7 @@ QUOTE = np.dtype([("ts", "i8"), ("bid", "i8"), ("bid_lots", "i8"), ("ask", "i8")
 BOOK = np.dtype([("ts", "i8"), ("tick", "i8"), ("lots", "i8"), ("side", "i1"), ("snapshot", "i1")], align=True)
 LIQUIDATED = np.dtype([("ts", "i8"), ("tick", "f8"), ("lots", "i8"), ("side", "i1")], align=True)
 HIDDEN = np.dtype([("ts", "i8"), *((name, "f8") for name in (
-    "mid", "efficient", "inventory", "toxicity", "volatility", "depth", "backlog"))], align=True)
+    "mid", "efficient", "inventory", "toxicity", "volatility", "bid_depth", "ask_depth", "mark", "backlog"))], align=True)
 
 
 cdef struct Buffer:
@@ -235,7 +245,7 @@ cdef object as_array(Buffer* b, object dtype):
 
 cdef struct World:
     # Hidden prices
-    double volatility  # of the efficient price, bps per sqrt s
+    double volatility  # of the efficient price, bps per sqrt s; also the maker's idea of normal
     double tau_mid  # s, how fast the maker learns the efficient price
     double mid_noise  # bps, error of what she learns, per step
     double impact  # lambda_F, bps per BTC: what she infers from the flow
@@ -255,7 +265,8 @@ cdef struct World:
     double tox_full  # BTC, toxicity 1
     # Book
     double depth  # D0, BTC per bps and side
-    double thinning  # depth = D0 / (1 + thinning * toxicity)
+    double thinning  # depth of the hit side = D0 / (1 + thinning * toxicity)
+    double thinning_far  # share of that thinning which the other side does too
     double refill  # s
     double refill_slowing  # refill time * (1 + refill_slowing * toxicity)
     double hole_share  # share of a sweep's hole that stays on the hit side
@@ -296,8 +307,8 @@ cdef struct Side:
     int64_t tick  # first level left
     int64_t left  # its lots
     double lots_per_tick
-    int64_t shown_tick[2048]
-    int64_t shown_lots[2048]
+    int64_t shown_tick[LEVEL_ROOM]
+    int64_t shown_lots[LEVEL_ROOM]
     int shown
 
 
@@ -338,13 +349,12 @@ cdef struct Market:
     double bid  # the maker's quote before holes, bps
     double ask
     double hole[2]
-    double density  # BTC per bps, posted
+    double density[2]  # BTC per bps, posted
     # What the maker measures
     double signed_flow  # BTC over tau_tox
     double all_flow
     double toxicity
     double variance  # bps^2 per s
-    double calm_variance
     double past_mid[STEPS_PER_SECOND]
     # Takers' state
     int last_sign
@@ -403,7 +413,7 @@ cdef void post(Market* m, int c, double x) noexcept nogil:
     else:
         s.best = <int64_t>ceil(ticks)
         s.next_cell = (s.best + half + m.cell - 1) // m.cell * m.cell
-    s.lots_per_tick = m.density * m.lots_per_btc / m.ticks_per_bps
+    s.lots_per_tick = m.density[c] * m.lots_per_btc / m.ticks_per_bps
 
 
 cdef void post_both(Market* m) noexcept nogil:
@@ -433,8 +443,8 @@ cdef void show_side(Market* m, Side* s, int64_t ts) noexcept nogil:
     """Write what changed among the best `levels` levels: a merge of the old list and the new one, both best first."""
     cdef int64_t tick, lots, ahead
     cdef int old = 0, new = 0
-    cdef int64_t now_tick[2048]
-    cdef int64_t now_lots[2048]
+    cdef int64_t now_tick[LEVEL_ROOM]
+    cdef int64_t now_lots[LEVEL_ROOM]
     for new in range(m.levels):
         now_tick[new] = s.tick if new == 0 else level_tick(m, s, s.level + new)
         now_lots[new] = s.left if new == 0 else level_lots(m, s, s.level + new)
@@ -607,8 +617,8 @@ cdef void execute(Market* m, Order* order, int64_t ts) noexcept nogil:
     m.inventory -= order.sign * v
     m.signed_flow += order.sign * v
     m.all_flow += v
-    m.hole[c] += m.w.hole_share * v / m.density
-    m.hole[1 - c] += (1.0 - m.w.hole_share) * v / m.density
+    m.hole[c] += m.w.hole_share * v / m.density[c]
+    m.hole[1 - c] += (1.0 - m.w.hole_share) * v / m.density[c]
 
 
 # ---------------------------------------------------------------------------------------------------- the maker
@@ -631,19 +641,21 @@ cdef void learn(Market* m, int64_t step) noexcept nogil:
 cdef void refill(Market* m) noexcept nogil:
     cdef World* w = &m.w
     cdef double keep = exp(-DT / (w.refill * (1.0 + w.refill_slowing * m.toxicity)))
-    cdef double density = w.depth / (1.0 + w.thinning * m.toxicity)
-    m.hole[BID] *= keep
-    m.hole[ASK] *= keep
-    if fabs(log(density / m.density)) > REPOST:
-        m.density = density
+    cdef int hit = BID if m.signed_flow < 0.0 else ASK, c
+    cdef double density
+    for c in range(2):
+        m.hole[c] *= keep
+        density = w.depth / (1.0 + w.thinning * m.toxicity * (1.0 if c == hit else w.thinning_far))
+        if fabs(log(density / m.density[c])) > REPOST:
+            m.density[c] = density
 
 
 cdef void quote(Market* m) noexcept nogil:
     """Centre by inventory and risk, width by toxicity and volatility, the split between the sides by phi."""
     cdef World* w = &m.w
-    cdef double risk = fmin(12.0, fmax(1.0, m.variance / m.calm_variance))
+    cdef double risk = fmin(12.0, fmax(1.0, m.variance / (w.volatility * w.volatility)))
     cdef double skew = fmin(w.skew_cap, fmax(-w.skew_cap, w.skew * risk * m.inventory))
-    cdef double excess = fmax(0.0, sqrt(m.variance) - 1.5 * sqrt(m.calm_variance))
+    cdef double excess = fmax(0.0, sqrt(m.variance) - 1.5 * w.volatility)
     cdef double half = w.half_spread * (1.0 + w.widening * m.toxicity * m.toxicity) + w.vol_spread * excess
     cdef double selling = -m.signed_flow / m.all_flow if m.all_flow > 0.0 else 0.0
     cdef double centre = m.F - skew
@@ -660,7 +672,9 @@ cdef void record_hidden(Market* m, int64_t ts) noexcept nogil:
     row.inventory = m.inventory * m.mirror
     row.toxicity = m.toxicity
     row.volatility = sqrt(m.variance)
-    row.depth = m.density
+    row.bid_depth = m.density[BID if m.mirror > 0 else ASK]
+    row.ask_depth = m.density[ASK if m.mirror > 0 else BID]
+    row.mark = m.mark * m.mirror
     row.backlog = m.backlog
 
 
@@ -718,21 +732,16 @@ cdef void advance(Market* m, int64_t step, int64_t begin) noexcept nogil:
         record_hidden(m, begin + STEP_NS)
 
 
-cdef void warm_up(Market* m, int64_t steps) noexcept nogil:
-    """Unrecorded calm: flows and holes settle, and the maker learns what normal variance is."""
+cdef void warm_up(Market* m) noexcept nogil:
+    """Unrecorded calm in which flows, holes and inventory settle; then the hidden mid is moved to the first price."""
     cdef int64_t step
-    cdef double total = 0.0
     cdef int i
-    m.density = m.w.depth
-    m.variance = m.calm_variance = m.w.volatility * m.w.volatility
+    m.density[BID] = m.density[ASK] = m.w.depth
+    m.variance = m.w.volatility * m.w.volatility
     quote(m)
     post_both(m)
-    for step in range(steps):
+    for step in range(WARM_UP_STEPS):
         advance(m, step, 0)
-        if step >= steps // 2:
-            total += m.variance
-    m.calm_variance = total / (steps - steps // 2)
-    # The tape starts with the hidden mid at the first price.
     m.V -= m.F
     m.mark -= m.F
     m.bid -= m.F
@@ -745,7 +754,7 @@ cdef void warm_up(Market* m, int64_t steps) noexcept nogil:
 
 cdef void play(Market* m, int64_t steps, int64_t start) noexcept nogil:
     cdef int64_t step
-    warm_up(m, 6000)
+    warm_up(m)
     m.recording = True
     publish(m, start)
     for step in range(steps):
@@ -779,8 +788,8 @@ def run(world, shocks, *, seed, steps, start, first_price, tick, lot, size_scale
     table = np.ascontiguousarray(shocks, dtype=np.float64)
     if table.ndim != 2 or table.shape[1] != SHOCK_COLUMNS:
         raise ValueError(f"shocks must be a table of {SHOCK_COLUMNS} columns")
-    if not 0 <= levels <= 2048:
-        raise ValueError("levels must lie in 0..2048")
+    if not 0 <= levels <= LEVEL_ROOM:
+        raise ValueError(f"levels must lie in 0..{LEVEL_ROOM}")
     cdef double[:, ::1] rows = table
     cdef Market* m = <Market*>malloc(sizeof(Market))
     cdef uint64_t key = seed
