@@ -312,7 +312,7 @@ class Shock:
         first, second, third = (longs * weight / sum(weights) for weight in weights)
         return cls(
             begin=begin,
-            start=begin + length * d.between("start", 0.2, 0.35),
+            start=begin + length * d.between("start", 0.35, 0.5),
             news=news_share * d.between("news", 40.0, 120.0),
             ramp=d.between("ramp", 5.0, 60.0),
             seller=seller_share * d.log_between("seller", 450.0, 4000.0),
@@ -524,8 +524,8 @@ class Simulation:
             worst_price=worst,
         )
         for end in ("start", "end"):
-            mids = self.truth.rename({"mid": f"mid_{end}"})
-            cascades = cascades.join_asof(mids, left_on=f"ts_{end}", right_on="ts", coalesce=True)
+            mids = self.truth.select(pl.col("ts").alias(f"ts_{end}"), pl.col("mid").alias(f"mid_{end}"))
+            cascades = cascades.join_asof(mids, on=f"ts_{end}")
         return cascades.drop("cascade")
 
     def _ids(self) -> pl.Series:
