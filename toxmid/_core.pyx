@@ -1,0 +1,700 @@
+"""The compiled core: one engine over many state machines, with two faces and one body.
+
+The state is one C struct, `Machine`, and the blocks of memory that belong to it (`steps/machine.pxd`). What one event does
+to it is one `noexcept nogil` function per kind of event. The methods `trade`, `quote`, `book`, `liquidation`, `mark_price` and
+`reference_trade` call that function once; `run` calls the same functions in a loop over columns, merged by time, without the
+interpreter lock. Neither face touches a field of the state. So streaming, arrays, chunks and a restored snapshot cannot
+differ.
+
+Inside, time is int64 nanoseconds, sizes are whole lots, book prices whole ticks. The core does no input or output, sorts
+nothing and knows no files: it takes events in order and answers with codes, which the faces turn into errors.
+"""
+
+import zlib
+
+from libc.math cimport INFINITY, NAN
+from libc.stdint cimport INT64_MAX, int8_t, int64_t, uint8_t, uint64_t
+from libc.stdlib cimport free
+from libc.string cimport memcpy, memset
+
+from toxmid.errors import DataError, FileError
+from toxmid.steps.book cimport ASK, BID, Book, Side, book_init, book_judge, book_price, book_row, side_next, side_size
+from toxmid.steps.bulk cimport bulk_advance, bulk_add, bulk_init, Bulk
+from toxmid.steps.calm cimport calm_init
+from toxmid.steps.classify cimport RULE_EMO, RULE_LEE_READY, RULE_QUOTE, RULE_SIDE, RULE_TICK, signing_init
+from toxmid.steps.codes cimport (BOOK, ERR_BACKWARDS, ERR_MEMORY, ERR_OVERFLOW, ERR_RUNAWAY, ERR_TIME_RANGE, KINDS,
+                                 LIQUIDATION, MARK, QUOTE, REFERENCE, SECOND, TRADE, Tally)
+from toxmid.steps.episodes cimport EPISODE_KINDS, EpisodeRow
+from toxmid.steps.grid cimport Grid, grid_init, grid_steps
+from toxmid.steps.implied cimport implied_init
+from toxmid.steps.machine cimport (BarRow, Machine, Past, _close_step, _settle, machine_book, machine_finish,
+                                   machine_liquidation, machine_mark, machine_quote, machine_reference, machine_trade)
+from toxmid.steps.lots cimport Lots, lots_of, lots_per_coin
+from toxmid.steps.memory cimport Block, block_reserve
+from toxmid.steps.touch cimport touch_init
+from toxmid.steps.volume_clock cimport BucketRow, VolumeClock, Slot, clock_fill, clock_refine
+
+KIND_NAMES = ("trades", "liquidations", "book", "quotes", "mark", "reference")
+REASON_NAMES = ("bad_price", "bad_size", "zero_size", "bad_side", "before_snapshot")
+REGIME_NAMES = ("calm", "stress-labelled", "stress-inferred", "one-sided book", "halted")
+EPISODE_NAMES = ("widening", "sweep", "vacuum", "liquidation_cascade")
+
+cdef dict RULE_CODES = {
+    "side": RULE_SIDE, "tick": RULE_TICK, "quote": RULE_QUOTE, "lee_ready": RULE_LEE_READY, "emo": RULE_EMO,
+    # Bulk classification signs volume, not trades: where single trades must be signed, the venue's flag does it.
+    "bvc_normal": RULE_SIDE, "bvc_t": RULE_SIDE,
+}
+
+cdef enum:
+    MAX_BLOCKS = 64
+    LAYOUT = 1                  # raised whenever the meaning of the state changes: older snapshots are refused
+
+cdef int64_t MINUTE_NS = 60 * <int64_t> SECOND
+
+cdef bytes MAGIC = b"toxmid\x00\x01"
+
+
+# --- errors ----------------------------------------------------------------------------------------------------------
+
+cdef object _error(int code, int kind, object row, int64_t ts, int64_t now):
+    """The exception of a code that a step returned."""
+    cdef str table = KIND_NAMES[kind]
+    if code == ERR_MEMORY:
+        return MemoryError("toxmid: out of memory")
+    if code == ERR_BACKWARDS:
+        return DataError(f"time goes back in {table}", row=row, column="ts", found=ts,
+                         expected=f"{now} or later (sort by ts first)")
+    if code == ERR_TIME_RANGE:
+        return DataError(f"time of {table} outside the years 2009 to 2100: is it in nanoseconds?", row=row, column="ts",
+                         found=ts)
+    if code == ERR_RUNAWAY:
+        return DataError(f"one row of {table} would close more than 20 million buckets: the bucket volume is too small",
+                         row=row, column="size")
+    if code == ERR_OVERFLOW:
+        return DataError(f"size in {table} is more lots than can be counted", row=row, column="size")
+    return AssertionError(f"unknown code {code} of the core")
+
+
+# --- blocks and rows -------------------------------------------------------------------------------------------------
+
+cdef list _field_names(dict example):
+    return [(name, "i8" if isinstance(value, int) else "f8") for name, value in example.items()]
+
+
+cdef list _bar_fields():
+    cdef BarRow row
+    memset(&row, 0, sizeof(row))
+    return _field_names(row)
+
+
+cdef list _bucket_fields():
+    cdef BucketRow row
+    memset(&row, 0, sizeof(row))
+    return _field_names(row)
+
+
+cdef list _episode_fields():
+    cdef EpisodeRow row
+    memset(&row, 0, sizeof(row))
+    return _field_names(row)
+
+
+# Names and types of the rows, read off the structs themselves: there is no second list that could differ.
+BAR_FIELDS = _bar_fields()
+BUCKET_FIELDS = _bucket_fields()
+EPISODE_FIELDS = _episode_fields()
+
+
+cdef bytes _drain(Block *b):
+    """The rows that have gathered, and none left."""
+    cdef bytes rows = b.data[:b.used] if b.used else b""
+    b.used = 0
+    return rows
+
+
+cdef int _clock_blocks(VolumeClock *c, Block **out) noexcept:
+    out[0] = &c.past.arrivals
+    out[1] = &c.past.leaves
+    out[2] = &c.slots
+    out[3] = &c.rows
+    return 4
+
+
+cdef int _book_blocks(Book *b, Block **out) noexcept:
+    cdef int side, n = 0
+    for side in range(2):
+        out[n] = &b.sides[side].sizes
+        out[n + 1] = &b.sides[side].bits
+        out[n + 2] = &b.sides[side].groups
+        out[n + 3] = &b.sides[side].far
+        out[n + 4] = &b.sides[side].touched
+        n += 5
+    return n
+
+
+cdef int _machine_blocks(Machine *m, Block **out) noexcept:
+    """Every block of an engine, always in this order: what snapshot writes and restore reads."""
+    cdef int n = _clock_blocks(&m.clock, out)
+    n += _book_blocks(&m.book, out + n)
+    out[n] = &m.calm.minutes
+    out[n + 1] = &m.calm.scratch
+    out[n + 2] = &m.flow.prints
+    out[n + 3] = &m.past
+    out[n + 4] = &m.bars
+    out[n + 5] = &m.episode_rows
+    return n + 6
+
+
+cdef void _clock_init(VolumeClock *c, object params) except *:
+    c.bucket_volume = params.bucket_volume or 0.0
+    c.per_day = params.buckets_per_day
+    c.window = params.window
+    c.ready_after = 300 * <int64_t> SECOND
+    c.units = 1
+    c.lots_per_coin = 1.0
+    c.last_price = c.open_price = c.vpin = c.vpin_rank = NAN
+    c.ranked = True
+    c.volume.keep = params.volume_days
+    c.past.horizon = <int64_t> (params.rank_days * 86400 * 1e9)
+    if block_reserve(&c.slots, c.window * sizeof(Slot)) < 0:
+        raise MemoryError()
+    c.slots.used = c.window * sizeof(Slot)
+    memset(c.slots.data, 0, c.slots.used)
+
+
+cdef void _lots_init(Lots *l, object instrument) except *:
+    """An inverse contract is worth quote currency; a linear one some base coin, of which its lot is the grid."""
+    l.contract_value = (instrument.contract_value or 0.0) if instrument.inverse else 0.0
+    grid_init(&l.grid, (instrument.lot or 0.0) if not instrument.inverse else 0.0)
+
+
+cdef void _bulk_init(Bulk *b, object params) except *:
+    bulk_init(b, params.classify in ("bvc_normal", "bvc_t"), params.bvc_df if params.classify == "bvc_t" else 0.0,
+              params.duration_ns("bvc_bar"))
+
+
+# --- columns ---------------------------------------------------------------------------------------------------------
+
+cdef class Columns:
+    """The columns of one table, held so that the loop over them needs no interpreter."""
+
+    cdef const int64_t[::1] ts
+    cdef const double[::1] a, b, c, d
+    cdef const int8_t[::1] side
+    cdef const int64_t[::1] lots
+    cdef const uint8_t[::1] flag
+    cdef Py_ssize_t n, i
+    cdef bint has_side, has_lots, has_flag
+
+    def __cinit__(self, dict columns, tuple names):
+        self.ts = columns["ts"]
+        self.n = self.ts.shape[0]
+        self.i = 0
+        self.a = columns[names[0]]
+        self.b = columns[names[1]] if len(names) > 1 else self.a
+        self.c = columns[names[2]] if len(names) > 2 else self.a
+        self.d = columns[names[3]] if len(names) > 3 else self.a
+        self.has_side = "side" in columns
+        if self.has_side:
+            self.side = columns["side"]
+        self.has_lots = "lots" in columns
+        if self.has_lots:
+            self.lots = columns["lots"]
+        self.has_flag = "snapshot" in columns
+        if self.has_flag:
+            self.flag = columns["snapshot"]
+        lengths = {self.ts.shape[0], self.a.shape[0], self.b.shape[0], self.c.shape[0], self.d.shape[0]}
+        if self.has_side:
+            lengths.add(self.side.shape[0])
+        if self.has_lots:
+            lengths.add(self.lots.shape[0])
+        if self.has_flag:
+            lengths.add(self.flag.shape[0])
+        if len(lengths) != 1:
+            raise DataError("columns of different lengths", found=sorted(lengths))
+
+
+_TABLE_COLUMNS = (
+    ("price", "size"), ("price", "size"), ("price", "size"), ("bid", "bid_size", "ask", "ask_size"), ("price",),
+    ("price", "size"),
+)
+
+
+cdef inline int _take(Machine *m, int kind, Columns t) noexcept nogil:
+    """Hand the next row of a table to the step of its kind."""
+    cdef Py_ssize_t i = t.i
+    if kind == TRADE:
+        return machine_trade(m, t.ts[i], t.a[i], t.b[i], t.side[i] if t.has_side else 0, t.lots[i] if t.has_lots else 0)
+    if kind == BOOK:
+        return machine_book(m, t.ts[i], t.side[i], t.a[i], t.b[i], t.flag[i] if t.has_flag else False)
+    if kind == QUOTE:
+        return machine_quote(m, t.ts[i], t.a[i], t.b[i], t.c[i], t.d[i])
+    if kind == LIQUIDATION:
+        return machine_liquidation(m, t.ts[i], t.side[i], t.a[i], t.b[i])
+    if kind == MARK:
+        return machine_mark(m, t.ts[i], t.a[i])
+    return machine_reference(m, t.ts[i], t.a[i], t.b[i], t.side[i] if t.has_side else 0)
+
+
+# --- buckets alone ---------------------------------------------------------------------------------------------------
+
+cdef class BucketCore:
+    """The volume clock alone: what VPIN needs of trades, without everything else that an engine computes.
+
+    Parameters
+    ----------
+    params : toxmid.Params
+        Bucket volume, window and classification.
+    instrument : toxmid.Instrument
+        Lot and contract.
+    """
+
+    cdef VolumeClock clock
+    cdef Bulk bulk
+    cdef Lots lots
+    cdef readonly int64_t used, rejected
+    cdef int64_t now
+
+    def __cinit__(self, params, instrument):
+        memset(&self.clock, 0, sizeof(VolumeClock))
+        memset(&self.lots, 0, sizeof(Lots))
+        _clock_init(&self.clock, params)
+        _bulk_init(&self.bulk, params)
+        _lots_init(&self.lots, instrument)
+
+    def __dealloc__(self):
+        cdef Block *blocks[MAX_BLOCKS]
+        cdef int i, n = _clock_blocks(&self.clock, blocks)
+        for i in range(n):
+            free(blocks[i].data)
+
+    cdef int _step(self, int64_t ts, double price, double coins, int side, int64_t given) noexcept nogil:
+        cdef int64_t lots
+        cdef int64_t finer = 1
+        cdef int code
+        if ts < self.now:
+            return ERR_BACKWARDS
+        if not (0 < price < INFINITY and 0 < coins < INFINITY and given >= 0):
+            self.rejected += 1
+            return 0
+        self.now = ts
+        self.used += 1
+        lots = lots_of(&self.lots, price, coins, given, &finer)
+        if finer > 1:
+            clock_refine(&self.clock, finer)
+            self.bulk.lots *= finer
+        self.clock.lots_per_coin = lots_per_coin(&self.lots)
+        if self.bulk.on:
+            code = bulk_advance(&self.bulk, ts, &self.clock)
+            bulk_add(&self.bulk, price, coins, lots)
+            return code
+        return clock_fill(&self.clock, ts, price, coins, lots, side > 0, side < 0, NAN)
+
+    def run(self, dict trades):
+        """run(trades)
+
+        Take columns of trades, sorted by time; `side` as it is to be counted.
+        """
+        cdef Columns t = Columns(trades, ("price", "size"))
+        cdef int code = 0
+        with nogil:
+            while t.i < t.n and code >= 0:
+                code = self._step(t.ts[t.i], t.a[t.i], t.b[t.i], t.side[t.i] if t.has_side else 0,
+                                  t.lots[t.i] if t.has_lots else 0)
+                t.i += 1
+        if code < 0:
+            raise _error(code, TRADE, t.i - 1, t.ts[t.i - 1], self.now)
+
+    def drain_buckets(self):
+        """drain_buckets()
+
+        Bytes of the buckets closed since the last call, rows of `BUCKET_FIELDS`.
+        """
+        return _drain(&self.clock.rows)
+
+
+# --- the engine ------------------------------------------------------------------------------------------------------
+
+cdef class Core:
+    """State of one engine, and the methods that hand it events. Use `toxmid.Engine` or `toxmid.ImpliedMid`.
+
+    Parameters
+    ----------
+    params : toxmid.Params
+    instrument : toxmid.Instrument
+    """
+
+    cdef Machine m
+
+    def __cinit__(self, params, instrument, *args, **kwargs):
+        memset(&self.m, 0, sizeof(Machine))
+
+    def __init__(self, params, instrument):
+        cdef Machine *m = &self.m
+        cdef int64_t step = params.step_ns
+        cdef int i
+        self._free()
+        m.set.step = step
+        m.set.bar = params.bar_ns
+        m.set.rule = RULE_CODES[params.classify]
+        m.set.gap = params.duration_ns("gap")
+        m.set.halt = params.duration_ns("halt")
+        m.set.hold = params.duration_ns("stress_hold")
+        m.set.stress_z = params.stress_z
+        m.set.stress_excess = params.stress_excess
+        m.set.cusum_drift = params.widening_drift
+        m.set.cusum_alarm = params.widening_alarm
+        m.set.cusum_rearm = params.widening_rearm
+        m.set.move_sigmas = params.move_sigmas
+        m.set.cascade_rate = params.cascade_rate
+        m.set.depth_bps = params.depth_bps
+        m.last_price = m.mark = m.reference = NAN
+        m.quiet_minute = True
+        _lots_init(&m.lots, instrument)
+        signing_init(&m.signing, 0.25 * instrument.tick if instrument.tick else 0.0)
+        touch_init(&m.touch)
+        book_init(&m.book, instrument.tick or 0.0, not params.book_without_snapshot)
+        _bulk_init(&m.bulk, params)
+        _clock_init(&m.clock, params)
+        calm_init(&m.calm, params.duration_ns("history") // MINUTE_NS, params.duration_ns("history_lag") // MINUTE_NS)
+        implied_init(&m.implied)
+        m.implied.p.kappa = params.kappa
+        m.implied.p.excess_spreads = params.excess_spreads
+        m.implied.p.fast = params.duration_ns("fast_memory") * 1e-9
+        m.implied.p.imbalance = params.duration_ns("imbalance_memory") * 1e-9
+        m.implied.p.interval = params.interval_scale
+        m.flow.window = params.duration_ns("match_window")
+        m.flow.grace = params.duration_ns("match_grace")
+        m.flow.half_life = params.toxic_half_life
+        m.flow.guess.base_buy = m.flow.guess.base_sell = NAN
+        m.flow.guess.slope = 1.0
+        for i in range(EPISODE_KINDS):
+            m.episodes[i].patience = (60 if i in (0, 3) else 10) * <int64_t> SECOND
+        if block_reserve(&m.past, (60 * <int64_t> SECOND // step + 1) * sizeof(Past)) < 0:
+            raise MemoryError()
+        m.past.used = (60 * <int64_t> SECOND // step + 1) * sizeof(Past)
+        memset(m.past.data, 0, m.past.used)
+
+    def __dealloc__(self):
+        self._free()
+
+    cdef void _free(self) noexcept:
+        cdef Block *blocks[MAX_BLOCKS]
+        cdef int i, n = _machine_blocks(&self.m, blocks)
+        for i in range(n):
+            free(blocks[i].data)
+        memset(&self.m, 0, sizeof(Machine))
+
+    # One event.
+
+    def trade(self, int64_t ts, double price, double size, int side=0, int64_t lots=0):
+        """trade(ts, price, size, side=0, lots=0)
+
+        Take one print: time in ns, price in quote currency, size in base coin, side of the taker (+1, -1, 0 unknown).
+        """
+        cdef int code = machine_trade(&self.m, ts, price, size, side, lots)
+        if code < 0:
+            raise _error(code, TRADE, None, ts, self.m.now)
+
+    def quote(self, int64_t ts, double bid, double bid_size, double ask, double ask_size):
+        """quote(ts, bid, bid_size, ask, ask_size)
+
+        Take one best bid and ask; NaN or 0 where a side is empty.
+        """
+        cdef int code = machine_quote(&self.m, ts, bid, bid_size, ask, ask_size)
+        if code < 0:
+            raise _error(code, QUOTE, None, ts, self.m.now)
+
+    def book(self, int64_t ts, int side, double price, double size, bint snapshot=False):
+        """book(ts, side, price, size, snapshot=False)
+
+        Take one row of an L2 book: absolute size at a price of the bid (+1) or ask (-1) side, 0 deletes it. The first
+        row of a snapshot after rows that were none clears the book. Rows of one time are one message.
+        """
+        cdef int code = machine_book(&self.m, ts, side, price, size, snapshot)
+        if code < 0:
+            raise _error(code, BOOK, None, ts, self.m.now)
+
+    def liquidation(self, int64_t ts, int side, double price, double size):
+        """liquidation(ts, side, price, size)
+
+        Take one record of a liquidation feed; side of the forced order (-1: a long was liquidated).
+        """
+        cdef int code = machine_liquidation(&self.m, ts, side, price, size)
+        if code < 0:
+            raise _error(code, LIQUIDATION, None, ts, self.m.now)
+
+    def mark_price(self, int64_t ts, double price):
+        """mark_price(ts, price)
+
+        Take one mark price of the venue.
+        """
+        cdef int code = machine_mark(&self.m, ts, price)
+        if code < 0:
+            raise _error(code, MARK, None, ts, self.m.now)
+
+    def reference_trade(self, int64_t ts, double price, double size, int side=0):
+        """reference_trade(ts, price, size, side=0)
+
+        Take one trade of another venue of the same coin.
+        """
+        cdef int code = machine_reference(&self.m, ts, price, size, side)
+        if code < 0:
+            raise _error(code, REFERENCE, None, ts, self.m.now)
+
+    # Arrays.
+
+    def run(self, tuple tables):
+        """run(tables)
+
+        Take many events: six dicts of columns (or None) in the order of `KIND_NAMES`, each sorted by time. They are
+        merged by time; events of one time are taken in the order of the tables, rows of one table in their order.
+        """
+        cdef Columns t0 = None, t1 = None, t2 = None, t3 = None, t4 = None, t5 = None
+        cdef int64_t head[6]
+        cdef int64_t first
+        cdef int kind, k, code = 0
+        cdef Machine *m = &self.m
+        cdef Columns failed
+        given = [None if t is None else Columns(t, names) for t, names in zip(tables, _TABLE_COLUMNS, strict=True)]
+        t0, t1, t2, t3, t4, t5 = given
+        for k in range(KINDS):
+            head[k] = INT64_MAX
+            if given[k] is not None and len(tables[k]["ts"]):
+                head[k] = tables[k]["ts"][0]
+        kind = 0
+        with nogil:
+            while True:
+                kind = 0
+                first = head[0]
+                for k in range(1, KINDS):
+                    if head[k] < first:
+                        first = head[k]
+                        kind = k
+                if first == INT64_MAX:
+                    break
+                if kind == TRADE:
+                    code = _take(m, TRADE, t0)
+                    t0.i += 1
+                    head[0] = t0.ts[t0.i] if t0.i < t0.n else INT64_MAX
+                elif kind == BOOK:
+                    code = _take(m, BOOK, t2)
+                    t2.i += 1
+                    head[2] = t2.ts[t2.i] if t2.i < t2.n else INT64_MAX
+                elif kind == QUOTE:
+                    code = _take(m, QUOTE, t3)
+                    t3.i += 1
+                    head[3] = t3.ts[t3.i] if t3.i < t3.n else INT64_MAX
+                elif kind == LIQUIDATION:
+                    code = _take(m, LIQUIDATION, t1)
+                    t1.i += 1
+                    head[1] = t1.ts[t1.i] if t1.i < t1.n else INT64_MAX
+                elif kind == MARK:
+                    code = _take(m, MARK, t4)
+                    t4.i += 1
+                    head[4] = t4.ts[t4.i] if t4.i < t4.n else INT64_MAX
+                else:
+                    code = _take(m, REFERENCE, t5)
+                    t5.i += 1
+                    head[5] = t5.ts[t5.i] if t5.i < t5.n else INT64_MAX
+                if code < 0:
+                    break
+        if code < 0:
+            failed = given[kind]
+            raise _error(code, kind, failed.i - 1, failed.ts[failed.i - 1], m.now)
+
+    def feed_without_prints(self):
+        """feed_without_prints()
+
+        Say that a liquidation feed exists, before any record of it: nothing is inferred then.
+        """
+        self.m.flow.feed = True
+
+    def finish(self):
+        """finish()
+
+        The tape has ended: close the bar that is open.
+        """
+        cdef int code = machine_finish(&self.m)
+        if code < 0:
+            raise _error(code, TRADE, None, self.m.now, self.m.now)
+
+    # What is known.
+
+    def peek(self):
+        """peek()
+
+        The row of the open bar, as a dict, as it would stand if the estimator's step ended with what has arrived so far.
+        Nothing of the state changes.
+        """
+        cdef Machine ahead = self.m
+        cdef int code
+        if not ahead.started:
+            return None
+        ahead.peeking = True
+        code = _settle(&ahead)
+        if code == 0:
+            code = _close_step(&ahead)
+        if code < 0:
+            raise _error(code, TRADE, None, ahead.now, ahead.now)
+        return ahead.row
+
+    def peek_terms(self):
+        """peek_terms()
+
+        (mid, implied mid, asymmetry in bps, displacement in bps, memory in s) of the open bar.
+        """
+        cdef Machine ahead = self.m
+        if not ahead.started:
+            return (NAN, NAN, NAN, NAN, NAN)
+        ahead.peeking = True
+        _settle(&ahead)
+        _close_step(&ahead)
+        return (ahead.touch.mid, ahead.implied.value, ahead.implied.asymmetry, ahead.implied.displacement, ahead.row.memory)
+
+    def drain_bars(self):
+        """drain_bars()
+
+        Bytes of the bars closed since the last call, rows of `BAR_FIELDS`.
+        """
+        return _drain(&self.m.bars)
+
+    def drain_buckets(self):
+        """drain_buckets()
+
+        Bytes of the buckets closed since the last call, rows of `BUCKET_FIELDS`.
+        """
+        return _drain(&self.m.clock.rows)
+
+    def drain_episodes(self):
+        """drain_episodes()
+
+        Bytes of the episodes closed since the last call, rows of `EPISODE_FIELDS`.
+        """
+        return _drain(&self.m.episode_rows)
+
+    def tally(self):
+        """tally()
+
+        Rows used and rejected, and everything that was repaired or noticed, as a dict.
+        """
+        cdef dict counts = dict(self.m.tally)
+        used = counts.pop("used")
+        rejected = counts.pop("rejected")
+        counts["sizes_rounded"] = self.m.lots.rounded
+        counts["used"] = dict(zip(KIND_NAMES, used, strict=True))
+        counts["rejected"] = {
+            kind: dict(zip(REASON_NAMES, rejected[k], strict=True)) for k, kind in enumerate(KIND_NAMES)
+        }
+        return counts
+
+    def book_levels(self, int side, Py_ssize_t limit=-1):
+        """book_levels(side, limit=-1)
+
+        Levels of one side of the book, best first, as (price, size); as far as the window of near levels reaches.
+        """
+        cdef Side *s = &self.m.book.sides[BID if side > 0 else ASK]
+        cdef int64_t tick = s.best
+        cdef bint more = s.count > 0
+        levels = []
+        while more and (limit < 0 or len(levels) < limit):
+            levels.append((book_price(&self.m.book, tick), side_size(s, tick)))
+            tick -= s.sign
+            more = side_next(s, &tick)
+        return levels
+
+    def open_bucket(self):
+        """open_bucket()
+
+        The bucket that is still filling: index, time it was opened, base coin in it, and lots when full.
+        """
+        cdef VolumeClock *c = &self.m.clock
+        return {
+            "bucket": c.closed, "ts_open": c.ts_open if c.filled else None, "volume": c.coins,
+            "filled": <double> c.filled / <double> c.target if c.target else None, "warmup_volume": c.warmup_coins,
+        }
+
+    def open_episodes(self):
+        """open_episodes()
+
+        Kinds and onsets (ns) of the episodes that have not closed.
+        """
+        return {
+            EPISODE_NAMES[i]: self.m.episodes[i].before.ts for i in range(EPISODE_KINDS) if self.m.episodes[i].open
+        }
+
+    def warmth(self):
+        """warmth()
+
+        How much history each trailing reference had at the end: days of volume, minutes of calm statistics, VPIN values.
+        """
+        return {
+            "volume_days": self.m.clock.volume.days, "calm_minutes": self.m.calm.count,
+            "vpin_values": self.m.clock.past.size, "steps": self.m.steps,
+        }
+
+    @property
+    def now(self):
+        """Time of the last event used, ns; 0 before the first."""
+        return self.m.now
+
+    # State as a value.
+
+    def save_state(self):
+        """save_state()
+
+        The whole state as bytes.
+        """
+        cdef Block *blocks[MAX_BLOCKS]
+        cdef int i, n = _machine_blocks(&self.m, blocks)
+        cdef Machine plain = self.m
+        cdef Block *plain_blocks[MAX_BLOCKS]
+        cdef int64_t used
+        _machine_blocks(&plain, plain_blocks)
+        for i in range(n):      # addresses are not state
+            plain_blocks[i].data = NULL
+            plain_blocks[i].capacity = 0
+        parts = [(<char *> &plain)[:sizeof(Machine)]]
+        for i in range(n):
+            used = blocks[i].used
+            parts.append((<char *> &used)[:sizeof(int64_t)])
+            if used:
+                parts.append(blocks[i].data[:used])
+        body = b"".join(parts)
+        head = MAGIC + <bytes> int(LAYOUT).to_bytes(4, "little") + int(sizeof(Machine)).to_bytes(4, "little")
+        return head + zlib.crc32(body).to_bytes(4, "little") + body
+
+    def load_state(self, bytes state):
+        """load_state(state)
+
+        Take over a state that `save_state` wrote. It is checked whole before anything is touched.
+        """
+        cdef Block *blocks[MAX_BLOCKS]
+        cdef Machine m
+        cdef const char *at
+        cdef int64_t used, left
+        cdef int i, n
+        if len(state) < 20 or state[:8] != MAGIC:
+            raise FileError("not a snapshot of an engine", expected="bytes of Engine.snapshot()")
+        if state[8:16] != int(LAYOUT).to_bytes(4, "little") + int(sizeof(Machine)).to_bytes(4, "little"):
+            raise FileError("snapshot of another version or another machine", expected="the version that wrote it")
+        body = state[20:]
+        if zlib.crc32(body).to_bytes(4, "little") != state[16:20] or len(body) < <Py_ssize_t> sizeof(Machine):
+            raise FileError("snapshot is damaged: its checksum does not fit")
+        memcpy(&m, <const char *> body, sizeof(Machine))
+        self._free()
+        n = _machine_blocks(&m, blocks)
+        at = <const char *> body + sizeof(Machine)
+        for i in range(n):
+            blocks[i].data = NULL
+            blocks[i].capacity = 0
+            memcpy(&used, at, sizeof(int64_t))
+            at += sizeof(int64_t)
+            blocks[i].used = 0
+            if used:
+                if block_reserve(blocks[i], used) < 0:
+                    raise MemoryError()
+                memcpy(blocks[i].data, at, used)
+                blocks[i].used = used
+                at += used
+        self.m = m

@@ -1,0 +1,155 @@
+"""Every constant of the engine: its unit, its default, its range. One frozen object, checked when it is made."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from toxmid.durations import nanoseconds
+from toxmid.errors import ParameterError
+
+RULES = ("side", "tick", "quote", "lee_ready", "emo", "bvc_normal", "bvc_t")
+
+_SECOND = 1_000_000_000
+
+
+def _duration(default: str, low: str, high: str, doc: str) -> Any:
+    return dataclasses.field(default=default, metadata={"unit": "duration", "low": low, "high": high, "doc": doc})
+
+
+def _number(default: float | None, low: float, high: float, unit: str, doc: str) -> Any:
+    return dataclasses.field(default=default, metadata={"unit": unit, "low": low, "high": high, "doc": doc})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Params:
+    """Parameters of the engine. ``None`` wherever parameters are asked for means these defaults.
+
+    Every field is checked against its range when the object is made; `Params.describe` lists unit, range and meaning.
+
+    Raises
+    ------
+    ParameterError
+        A value outside its range, a bar that is no whole number of seconds (or no whole part of one).
+
+    Examples
+    --------
+    >>> Params(bar="5s").bar_ns
+    5000000000
+    >>> Params(window=0)
+    Traceback (most recent call last):
+    ...
+    toxmid.errors.ParameterError: column window: out of range (found 0, expected 2 to 100000 buckets)
+    """
+
+    bar: str = _duration("1s", "10ms", "1d", "length of an output bar; under a second it is also the estimator's grid")
+    bucket_volume: float | None = _number(
+        None, 1e-12, 1e15, "base coin", "volume of a bucket; None: trailing daily volume / buckets_per_day"
+    )
+    buckets_per_day: float = _number(50.0, 1.0, 100_000.0, "buckets", "bucket volume as a part of daily volume")
+    volume_days: int = _number(7, 1, 31, "days", "complete UTC days whose median is the daily volume")
+    window: int = _number(50, 2, 100_000, "buckets", "buckets that make one VPIN value")
+    rank_days: float = _number(90.0, 1.0, 3650.0, "days", "history in which VPIN is ranked")
+    classify: str = dataclasses.field(
+        default="side", metadata={"unit": "rule", "doc": "how trades are signed: " + ", ".join(RULES)}
+    )
+    bvc_bar: str = _duration("60s", "1s", "1d", "bar of bulk volume classification")
+    bvc_df: float = _number(0.25, 0.01, 1000.0, "degrees of freedom", "of bulk classification by Student's t")
+    history: str = _duration("6h", "10m", "28d", "trailing history of the calm statistics")
+    history_lag: str = _duration("10m", "0s", "1d", "youngest part of it that is left out")
+    kappa: float = _number(400.0, 1.0, 1e5, "calm sigmas", "displacement one normal minute at a normal spread explains")
+    excess_spreads: float = _number(10.0, 1.0, 1e3, "calm spreads", "spread beyond which one side counts as pulled")
+    fast_memory: str = _duration("10s", "1s", "10m", "memory of spread and volume in the credibility of a price")
+    imbalance_memory: str = _duration("30s", "1s", "1h", "memory of the signed flow")
+    toxic_half_life: float = _number(1.0, 0.01, 1e3, "credible minutes", "memory of the toxic means")
+    interval_scale: float = _number(0.69, 0.01, 100.0, "1", "width of the 90 % interval")
+    match_window: str = _duration("1500ms", "1ms", "1m", "how long before its record a liquidation may have traded")
+    match_grace: str = _duration("150ms", "1ms", "1m", "how long after its record a liquidation may trade")
+    stress_z: float = _number(4.0, 0.0, 1e3, "robust sigmas", "spread z that makes toxic flow stress")
+    stress_excess: float = _number(4.0, 0.0, 1e4, "1", "excess impact that makes toxic flow stress")
+    stress_hold: str = _duration("60s", "0s", "1h", "how long stress outlives its causes")
+    widening_drift: float = _number(1.0, 0.0, 100.0, "robust sigmas", "z that a spread may have for ever")
+    widening_alarm: float = _number(8.0, 0.1, 1e4, "robust sigmas", "cumulated excess z that is a widening")
+    widening_rearm: float = _number(1.0, 0.0, 1e4, "robust sigmas", "cumulated excess z at which it is over")
+    move_sigmas: float = _number(6.0, 1.0, 1e3, "calm sigmas", "size of a 5 s move that is a sweep or a vacuum")
+    cascade_rate: float = _number(1.0, 0.01, 1e4, "normal volumes", "rate of toxic volume that is a cascade")
+    depth_bps: float = _number(10.0, 0.01, 1e3, "bps", "distance from the mid within which depth is counted")
+    gap: str = _duration("10m", "1s", "365d", "silence over which no move, displacement or pseudo-quote is carried")
+    halt: str = _duration("60s", "1s", "365d", "silence that makes the regime 'halted'")
+    book_without_snapshot: bool = dataclasses.field(
+        default=False, metadata={"unit": "flag", "doc": "believe a book that has not begun with a snapshot"}
+    )
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            _check(field.name, getattr(self, field.name), field.metadata)
+        if self.classify not in RULES:
+            raise ParameterError("unknown rule", column="classify", found=self.classify, expected=", ".join(RULES))
+        if (self.bar_ns % _SECOND if self.bar_ns >= _SECOND else _SECOND % self.bar_ns) != 0:
+            raise ParameterError(
+                "a bar is a whole number of seconds or a whole part of one", column="bar", found=self.bar
+            )
+        if self.bar_ns < 86_400 * _SECOND and (86_400 * _SECOND) % self.bar_ns:
+            raise ParameterError("bars must fill a day", column="bar", found=self.bar)
+
+    @property
+    def bar_ns(self) -> int:
+        """Length of an output bar, nanoseconds."""
+        return nanoseconds(self.bar, name="bar")
+
+    @property
+    def step_ns(self) -> int:
+        """Grid of the estimator, nanoseconds: a second, or the bar where that is shorter."""
+        return min(self.bar_ns, _SECOND)
+
+    def duration_ns(self, name: str) -> int:
+        """A field that is a length of time, nanoseconds."""
+        text = getattr(self, name)
+        return 0 if text == "0s" else nanoseconds(text, name=name)
+
+    def replace(self, **changes: Any) -> Params:
+        """A copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields, as they go into a manifest."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Params:
+        """The inverse of `to_dict`; an unknown name is an error.
+
+        Examples
+        --------
+        >>> Params.from_dict({"window": 20}).window
+        20
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        for name in fields:
+            if name not in known:
+                raise ParameterError("no such parameter", column=name, expected=", ".join(sorted(known)))
+        return cls(**fields)
+
+    @classmethod
+    def describe(cls) -> list[dict[str, Any]]:
+        """Name, default, unit, range and meaning of every parameter."""
+        return [{"name": f.name, "default": f.default, **f.metadata} for f in dataclasses.fields(cls)]
+
+
+def _check(name: str, value: Any, meta: Mapping[str, Any]) -> None:
+    """Type and range of one field."""
+    if meta["unit"] == "duration":
+        length = 0 if value == "0s" else nanoseconds(value, name=name)
+        low = 0 if meta["low"] == "0s" else nanoseconds(meta["low"])
+        if not low <= length <= nanoseconds(meta["high"]):
+            raise ParameterError("out of range", column=name, found=value, expected=f"{meta['low']} to {meta['high']}")
+    elif "low" in meta:
+        if value is None and name == "bucket_volume":
+            return
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not meta["low"] <= value <= meta["high"]:
+            expected = f"{meta['low']} to {meta['high']} {meta['unit']}"
+            raise ParameterError("out of range", column=name, found=value, expected=expected)
+    elif meta["unit"] == "flag" and not isinstance(value, bool):
+        raise ParameterError("not a flag", column=name, found=value, expected="True or False")

@@ -1,0 +1,4 @@
+"""The state machines of the core, one a file: a C struct and the `noexcept nogil` step that advances it.
+
+Nothing here can be called from Python. `toxmid._core` compiles these files and is their only door.
+"""

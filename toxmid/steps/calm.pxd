@@ -1,0 +1,169 @@
+# What is normal here: trailing statistics of minutes, and how far the present is from them.
+#
+# Once a minute one sample is kept: spread, |60 s move of the mid|, volume of the last 60 s. From these come the medians over
+# trailing hours that scale everything else, and the time-of-day norm of the spread. All are lagged or strictly past,
+# and all exist from 300 s on: before the full history is there they are the same statistics over what has arrived.
+
+from libc.math cimport NAN, fabs, log, sqrt
+from libc.stdint cimport int64_t
+from toxmid.steps.codes cimport ERR_MEMORY, SECOND
+from toxmid.steps.memory cimport Block, block_reserve
+from toxmid.steps.quantiles cimport median
+
+cdef enum:
+    DAY_MINUTES = 1440
+    TOD_DAYS = 28               # trailing days of the time-of-day norm
+    TOD_HALF = 15               # neighbouring quarter hours, in minutes
+    TOD_MIN_DAYS = 3            # earlier days that make a time-of-day norm; before, all minutes that have arrived
+    WARM_MINUTES = 5            # samples before any statistic is published
+
+cdef struct Minute:
+    double spread               # bps, at the end of the minute
+    double move                 # |60 s log return of mid|, bps
+    double volume               # lots of the last 60 s
+    double quiet                # 1: no second of it had an excess impact beyond the limit
+
+cdef struct Calm:
+    int64_t window              # minutes of history that count
+    int64_t lag                 # minutes left out at the young end, so that an episode does not become its own norm
+    double sigma                # median |60 s move|, bps
+    double volume               # median volume of 60 s, lots
+    double spread               # median spread, bps
+    double rms                  # root mean square 60 s move of quiet minutes, bps
+    double mean_volume          # mean volume of 60 s of quiet minutes, lots
+    double tod_median           # of ln(spread) at this time of day
+    double tod_scale            # 1.4826 MAD of it
+    int64_t count               # minutes seen
+    Block minutes               # Minute, oldest first
+    Block scratch
+
+
+cdef inline void calm_init(Calm *c, int64_t window, int64_t lag) noexcept nogil:
+    c.window = window
+    c.lag = lag
+    c.sigma = c.volume = c.spread = c.rms = c.mean_volume = c.tod_median = c.tod_scale = NAN
+    c.count = 0
+
+
+cdef inline void calm_refine(Calm *c, int64_t factor) noexcept nogil:
+    cdef Minute *m = <Minute *> c.minutes.data
+    cdef int64_t i
+    for i in range(c.minutes.used // <int64_t> sizeof(Minute)):
+        m[i].volume *= factor
+    c.volume *= factor
+    c.mean_volume *= factor
+
+
+cdef inline double _field_median(Calm *c, int64_t first, int64_t last, int field) noexcept nogil:
+    """Median of one field over minutes [first, last), NaN left out; NaN where fewer than WARM_MINUTES are left."""
+    cdef const Minute *m = <const Minute *> c.minutes.data
+    cdef double *x = <double *> c.scratch.data
+    cdef int64_t i, n = 0
+    cdef double value
+    for i in range(first, last):
+        value = m[i].spread if field == 0 else (m[i].move if field == 1 else m[i].volume)
+        if value == value:
+            x[n] = value
+            n += 1
+    return median(x, n) if n >= WARM_MINUTES - 1 else NAN
+
+
+cdef inline void _quiet_norms(Calm *c, int64_t first, int64_t last) noexcept nogil:
+    """Rms move and mean volume of quiet minutes; of all of them where most are not quiet (the norm itself has moved)."""
+    cdef const Minute *m = <const Minute *> c.minutes.data
+    cdef double squares[2]
+    cdef double volumes[2]
+    cdef int64_t n[2]
+    cdef int64_t i
+    cdef int which
+    for which in range(2):
+        squares[which] = volumes[which] = 0
+        n[which] = 0
+    for i in range(first, last):
+        if m[i].move == m[i].move:
+            for which in range(2):
+                if which == 0 or m[i].quiet > 0:
+                    squares[which] += m[i].move * m[i].move
+                    volumes[which] += m[i].volume
+                    n[which] += 1
+    which = 1 if 2 * n[1] >= n[0] else 0
+    if n[which] >= WARM_MINUTES - 1:
+        c.rms = sqrt(squares[which] / n[which])
+        c.mean_volume = volumes[which] / n[which]
+
+
+cdef inline void _tod_norm(Calm *c, int64_t n, int64_t minute_of_day) noexcept nogil:
+    """Median and scaled MAD of ln(spread): this quarter hour and its neighbours on earlier days."""
+    cdef const Minute *m = <const Minute *> c.minutes.data
+    cdef double *x = <double *> c.scratch.data
+    cdef int64_t count = 0, day, i, start, stop
+    cdef int64_t into = minute_of_day % 15
+    if n >= TOD_MIN_DAYS * DAY_MINUTES:
+        for day in range(1, TOD_DAYS + 1):
+            start = n - 1 - day * DAY_MINUTES - into - TOD_HALF
+            stop = start + 15 + 2 * TOD_HALF
+            for i in range(start if start > 0 else 0, stop if stop > 0 else 0):
+                if m[i].spread > 0:
+                    x[count] = log(m[i].spread)
+                    count += 1
+    else:
+        for i in range(n):
+            if m[i].spread > 0:
+                x[count] = log(m[i].spread)
+                count += 1
+    if count < WARM_MINUTES:
+        return
+    c.tod_median = median(x, count)
+    for i in range(count):
+        x[i] = fabs(x[i] - c.tod_median)
+    c.tod_scale = 1.4826 * median(x, count)
+
+
+cdef inline int calm_minute(Calm *c, int64_t ts, double spread, double move, double volume, bint quiet) noexcept nogil:
+    """Keep the sample of the minute that ends at `ts` and renew every statistic."""
+    cdef int64_t size = sizeof(Minute)
+    cdef int64_t keep = (TOD_DAYS + 1) * DAY_MINUTES + 2 * TOD_HALF
+    cdef Minute *m
+    cdef int64_t n, first, last
+    if keep < c.window + c.lag:
+        keep = c.window + c.lag
+    if block_reserve(&c.minutes, size) < 0 or block_reserve(&c.scratch, c.minutes.used + size) < 0:
+        return ERR_MEMORY
+    n = c.minutes.used // size
+    if n >= 2 * keep:           # forget in bulk: moving memory each minute would cost more than keeping it
+        m = <Minute *> c.minutes.data
+        for first in range(keep):
+            m[first] = m[n - keep + first]
+        c.minutes.used = keep * size
+        n = keep
+    m = <Minute *> (c.minutes.data + c.minutes.used)
+    m.spread = spread
+    m.move = move
+    m.volume = volume
+    m.quiet = 1.0 if quiet else 0.0
+    c.minutes.used += size
+    c.count += 1
+    n += 1
+    if n < WARM_MINUTES:
+        return 0
+    last = n - c.lag
+    if last < WARM_MINUTES:
+        last = WARM_MINUTES     # the first minutes serve until the lag has passed
+    first = last - c.window
+    if first < 0:
+        first = 0
+    c.spread = _field_median(c, first, last, 0)
+    c.sigma = _field_median(c, first, last, 1)
+    c.volume = _field_median(c, first, last, 2)
+    _quiet_norms(c, first, last)
+    _tod_norm(c, n, (ts // (60 * <int64_t> SECOND)) % DAY_MINUTES)
+    return 0
+
+
+cdef inline double calm_spread_z(const Calm *c, double spread, double tick_bps) noexcept nogil:
+    """Robust z of ln(spread) against this time of day; half a tick keeps one-tick markets from a zero scale."""
+    cdef double floor
+    if not spread > 0 or not c.tod_median == c.tod_median:
+        return NAN
+    floor = log(1.0 + 0.5 * tick_bps / spread) if tick_bps > 0 else 1e-3
+    return (log(spread) - c.tod_median) / (c.tod_scale + floor)

@@ -1,0 +1,280 @@
+# The toxic, liquidation-driven flow: which taker orders belong to it, and its mean price.
+#
+# Prints of one time and side are one taker order. Each order gets a weight in [0, 1]: inferred from the state of the market
+# while no liquidation feed has spoken, and from the feed once it has. The weight of an order under a feed is known only when
+# the record arrives, and counts only from then.
+
+from libc.math cimport NAN, exp, exp2, log
+from libc.stdint cimport int64_t
+from toxmid.steps.codes cimport ERR_MEMORY, Tally
+from toxmid.steps.memory cimport Block, block_reserve
+
+cdef enum:
+    RING = 8192                 # taker orders remembered for matching; a power of two
+    PENDING = 32                # liquidation records that wait for their trade
+
+cdef struct Order:              # the taker order that is being assembled
+    bint open
+    int side
+    int64_t ts
+    int64_t lots
+    double coins
+    double notional
+    double last_price
+    int64_t levels              # distinct prices so far
+    double mid                  # as it stood before the order
+    double half_spread          # price units, as it stood before the order
+    double pressure             # displacement before it: quoted minus implied mid, price units
+
+cdef struct Print:              # a finished taker order
+    int64_t ts
+    int64_t side
+    double lots
+    double coins
+    double price                # its mean price
+    double unpressed            # its price without half spread and transient impact
+    double guess                # inferred weight
+    double matched              # lots that liquidation records have claimed
+    double clock                # credible clock when it traded
+
+cdef struct Record:             # a liquidation record without its trade
+    int64_t ts
+    int64_t side
+    double lots
+
+cdef struct Guess:              # how a weight is inferred: logit = base[side] + slope ln(1 + size / usual size)
+    double base_buy
+    double base_sell
+    double slope
+    double usual                # exponentially weighted mean size of taker orders, lots
+
+cdef struct Flow:
+    bint feed                   # a liquidation feed has spoken
+    int64_t window              # ns before a record in which its trades are looked for
+    int64_t grace               # ns after a record in which its trade may still come
+    double half_life            # of the memory, in minutes of the credible clock
+    double clock                # credible clock: normal minutes of trading at credible prices
+    double weight, weighted, weighted_unpressed, weight_squared     # sums with memory
+    double toxic_buy, toxic_sell        # lots of the open step
+    double liq_buy, liq_sell            # base coin of the open bar
+    double liq_total, toxic_total       # base coin, since the beginning
+    double coins_per_lot                # of the last trade
+    Guess guess
+    int64_t printed             # taker orders so far; the ring holds the last RING of them
+    int64_t waiting             # records that wait
+    Record records[32]
+    Block prints                # Print[RING]
+
+
+cdef inline void flow_refine(Flow *f, int64_t factor) noexcept nogil:
+    cdef Print *prints = <Print *> f.prints.data
+    cdef int64_t i
+    for i in range(f.prints.used // <int64_t> sizeof(Print)):
+        prints[i].lots *= factor
+        prints[i].matched *= factor
+    for i in range(f.waiting):
+        f.records[i].lots *= factor
+    f.weight *= factor
+    f.weighted *= factor
+    f.weighted_unpressed *= factor
+    f.weight_squared *= <double> factor * factor
+    f.toxic_buy *= factor
+    f.toxic_sell *= factor
+    f.coins_per_lot /= factor
+    f.guess.usual *= factor
+
+
+cdef inline double guess_weight(const Guess *g, int64_t side, double lots) noexcept nogil:
+    """Inferred toxicity weight of a taker order; exactly 0 below one in twenty, so that calm flow is not toxic at all."""
+    cdef double base = g.base_buy if side > 0 else (g.base_sell if side < 0 else NAN)
+    cdef double weight
+    if not base > -9.0:         # no size could lift it over the limit; NaN: not ready
+        return 0.0
+    weight = 1.0 / (1.0 + exp(-(base + g.slope * log(1.0 + lots / g.usual))))
+    return weight if weight >= 0.05 else 0.0
+
+
+cdef inline void flow_add(Flow *f, const Print *p, double lots) noexcept nogil:
+    """Count `lots` of a print as toxic, with the memory that is left of it."""
+    cdef double memory = exp2((p.clock - f.clock) / f.half_life) if p.clock < f.clock else 1.0
+    cdef double weight = lots * memory
+    f.weight += weight
+    f.weighted += weight * p.price
+    f.weighted_unpressed += weight * p.unpressed
+    f.weight_squared += weight * weight
+    f.toxic_total += lots * p.coins / p.lots
+    if p.side > 0:
+        f.toxic_buy += lots
+    else:
+        f.toxic_sell += lots
+
+
+cdef inline void flow_tick(Flow *f, double minutes) noexcept nogil:
+    """Advance the credible clock: the memory of the sums fades."""
+    cdef double memory
+    f.clock += minutes
+    if f.weight > 0 and minutes > 0:
+        memory = exp2(-minutes / f.half_life)
+        f.weight *= memory
+        f.weighted *= memory
+        f.weighted_unpressed *= memory
+        f.weight_squared *= memory * memory
+
+
+cdef inline double _claim(Flow *f, Print *p, double lots) noexcept nogil:
+    """A record claims up to `lots` of a print; how many it got. A part that was guessed toxic already is not added twice."""
+    cdef double free_lots = p.lots - p.matched
+    cdef double got = lots if lots < free_lots else free_lots
+    if got > 0:
+        p.matched += got
+        flow_add(f, p, got)
+        return got
+    return 0.0
+
+
+cdef inline double _claim_exact(Flow *f, int64_t oldest, int64_t side, double lots) noexcept nogil:
+    """Claim the latest run of neighbouring unclaimed orders of one side whose sizes add up to `lots`, if there is one."""
+    cdef Print *prints = <Print *> f.prints.data
+    cdef Print *p
+    cdef int64_t newest = f.printed - 1     # end of the run
+    cdef int64_t i = f.printed - 1
+    cdef double total = 0
+    while i >= 0 and i > f.printed - RING and prints[i & (RING - 1)].ts >= oldest:
+        p = &prints[i & (RING - 1)]
+        if p.side == side:
+            if p.matched > 0:
+                total = 0
+                newest = i - 1
+            else:
+                total += p.lots
+            while total > lots + 0.5:       # too much: let the youngest of the run go
+                p = &prints[newest & (RING - 1)]
+                if p.side == side:
+                    total -= p.lots
+                newest -= 1
+            if total > 0 and total > lots - 0.5:
+                while newest >= i:
+                    p = &prints[newest & (RING - 1)]
+                    if p.side == side:
+                        _claim(f, p, p.lots)
+                    newest -= 1
+                return total
+        i -= 1
+    return 0.0
+
+
+cdef inline double _claim_any(Flow *f, int64_t oldest, int64_t side, double lots) noexcept nogil:
+    """Claim whatever of this side traded last."""
+    cdef Print *prints = <Print *> f.prints.data
+    cdef Print *p
+    cdef int64_t i = f.printed - 1
+    cdef double got = 0
+    while i >= 0 and i > f.printed - RING and got < lots - 0.5 and prints[i & (RING - 1)].ts >= oldest:
+        p = &prints[i & (RING - 1)]
+        if p.side == side:
+            got += _claim(f, p, lots - got)
+        i -= 1
+    return got
+
+
+cdef inline void _confirm_guesses(Flow *f, int64_t oldest, int64_t side) noexcept nogil:
+    """A throttled feed shows one record a second: unclaimed orders of that second count as far as they were guessed toxic."""
+    cdef Print *prints = <Print *> f.prints.data
+    cdef Print *p
+    cdef int64_t i = f.printed - 1
+    cdef double lots
+    while i >= 0 and i > f.printed - RING and prints[i & (RING - 1)].ts >= oldest:
+        p = &prints[i & (RING - 1)]
+        if p.side == side and p.guess > 0:
+            lots = p.guess * p.lots - p.matched
+            if lots > 0:
+                p.matched += lots
+                flow_add(f, p, lots)
+        i -= 1
+
+
+cdef inline void flow_record(Flow *f, int64_t ts, int64_t side, double lots, Tally *tally) noexcept nogil:
+    """A liquidation record has arrived: find the trades it speaks of."""
+    cdef double got
+    f.feed = True
+    got = _claim_exact(f, ts - f.window, side, lots)
+    if got == 0:
+        got = _claim_any(f, ts - f.window, side, lots)
+    _confirm_guesses(f, ts - f.window, side)
+    if got < lots - 0.5:
+        if f.waiting == PENDING:
+            tally.liquidations_unmatched += 1
+        else:
+            f.records[f.waiting].ts = ts
+            f.records[f.waiting].side = side
+            f.records[f.waiting].lots = lots - got
+            f.waiting += 1
+
+
+cdef inline void _expire_records(Flow *f, int64_t ts, Tally *tally) noexcept nogil:
+    cdef int64_t i, kept = 0
+    for i in range(f.waiting):
+        if f.records[i].lots > 0.5 and f.records[i].ts + f.grace >= ts:
+            f.records[kept] = f.records[i]
+            kept += 1
+        elif f.records[i].lots > 0.5:
+            tally.liquidations_unmatched += 1
+    f.waiting = kept
+
+
+cdef inline int flow_order(Flow *f, const Order *o, Tally *tally, Print *spare, double *forced) noexcept nogil:
+    """A taker order is complete: remember it and, as far as its weight is known now, count it.
+
+    `spare`: where to put it instead of the ring, for a peek that must not write there; else NULL.
+    `forced` receives the base coin of it that is inferred to be forced."""
+    cdef Print *p = spare
+    cdef int64_t i
+    cdef double sweep
+    if p == NULL and f.prints.used == 0:
+        if block_reserve(&f.prints, RING * sizeof(Print)) < 0:
+            return ERR_MEMORY
+        f.prints.used = RING * sizeof(Print)
+    if p == NULL:
+        p = &(<Print *> f.prints.data)[f.printed & (RING - 1)]
+        f.printed += 1
+    p.ts = o.ts
+    p.side = o.side
+    p.lots = <double> o.lots
+    p.coins = o.coins
+    p.price = o.notional / o.coins
+    p.clock = f.clock
+    p.matched = 0
+    p.guess = guess_weight(&f.guess, o.side, p.lots)
+    # What remains of a price when the half spread paid, the order's own sweep beyond the touch and the displacement
+    # that it met are taken off. The sweep is the distance of the mean price from the touch that was hit.
+    p.unpressed = p.price
+    if o.mid == o.mid:
+        sweep = o.side * (p.price - o.mid) - o.half_spread
+        if sweep < 0:
+            sweep = 0
+        p.unpressed = p.price - o.side * (o.half_spread + sweep) - (o.pressure if o.pressure == o.pressure else 0.0)
+    f.coins_per_lot = o.coins / p.lots
+    f.guess.usual += 0.002 * (p.lots - f.guess.usual) if f.guess.usual > 0 else p.lots
+    if f.waiting:
+        _expire_records(f, o.ts, tally)
+        for i in range(f.waiting):
+            if f.records[i].side == p.side:
+                f.records[i].lots -= _claim(f, p, f.records[i].lots)
+    if not f.feed and p.guess > 0:
+        flow_add(f, p, p.guess * p.lots)
+        forced[0] = p.guess * p.coins
+        if p.side > 0:
+            f.liq_buy += forced[0]
+        else:
+            f.liq_sell += forced[0]
+        f.liq_total += forced[0]
+    return 0
+
+
+cdef inline double toxic_mean(const Flow *f) noexcept nogil:
+    """Mean price of the toxic flow, size x weight x memory; NaN before the first toxic print."""
+    return f.weighted / f.weight if f.weight > 0 else NAN
+
+
+cdef inline double debiased_mean(const Flow *f) noexcept nogil:
+    return f.weighted_unpressed / f.weight if f.weight > 0 else NAN

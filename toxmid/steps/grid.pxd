@@ -1,0 +1,60 @@
+# Decimal grids: sizes as whole lots and prices as whole ticks, found in the pass where nobody gave them.
+#
+# A venue prints decimals, so its sizes are whole multiples of a power of ten. Counting in those makes volume
+# clocks exact: ten trades of 0.1 fill a bucket of 1.0 at the tenth, which doubles do not (their sum is 0.9999...).
+
+from libc.math cimport fabs, rint
+from libc.stdint cimport int64_t
+
+cdef enum:
+    MAX_DECIMALS = 8
+
+cdef struct Grid:
+    double per_unit     # steps per unit: 1 / lot, or 1 / tick
+    int decimals        # of the step found so far; -1 where the step was given
+    bint coarse         # the last value lay on no grid and was rounded
+
+
+cdef inline void grid_init(Grid *g, double step) noexcept nogil:
+    """`step` > 0: given, and kept. Otherwise found: start from whole units, refine as decimals appear."""
+    g.decimals = -1 if step > 0 else 0
+    # 1 / 0.001 is 1000 exactly, where 0.001 is not a double: whole reciprocals are the exact ones.
+    g.per_unit = 1.0 / step if step > 0 else 1.0
+    if step > 0 and fabs(g.per_unit - rint(g.per_unit)) < 1e-9 * g.per_unit:
+        g.per_unit = rint(g.per_unit)
+    g.coarse = False
+
+
+cdef inline bint on_grid(double steps) noexcept nogil:
+    """Is a number of steps whole, but for the dust that decimals leave in doubles?"""
+    return fabs(steps - rint(steps)) <= 1e-6 + 1e-15 * fabs(steps)
+
+
+cdef inline int64_t grid_steps(Grid *g, double value, int64_t *finer) noexcept nogil:
+    """Whole steps in `value`. `finer[0]` is 1, or the power of ten by which the grid has just become finer:
+    the caller multiplies every count it keeps by it. A value off every grid is rounded, and `coarse` says so."""
+    cdef double steps = value * g.per_unit
+    cdef double per_unit = g.per_unit
+    cdef int decimals = g.decimals
+    cdef int64_t factor = 1
+    finer[0] = 1
+    g.coarse = False
+    if on_grid(steps):
+        return <int64_t> rint(steps)
+    if g.decimals >= 0:
+        while decimals < MAX_DECIMALS and fabs(value) * per_unit < 1e14:
+            decimals += 1
+            per_unit *= 10.0
+            factor *= 10
+            if on_grid(value * per_unit):
+                g.decimals = decimals
+                g.per_unit = per_unit
+                finer[0] = factor
+                return <int64_t> rint(value * per_unit)
+        if g.decimals < decimals:
+            # No decimal grid holds it (sizes computed rather than printed): from now on the finest one rounds.
+            g.decimals = decimals
+            g.per_unit = per_unit
+            finer[0] = factor
+    g.coarse = True
+    return <int64_t> rint(value * g.per_unit)

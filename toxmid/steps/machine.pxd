@@ -1,0 +1,727 @@
+# The whole engine: one struct, one step per kind of event, one step of the clock.
+#
+# An event first advances the clock (`_advance`): what was of an earlier moment is settled, and every second that has ended is
+# closed (`_close_step`). Then it changes the state. Nothing is ever computed from an event that has not been taken.
+
+from libc.math cimport INFINITY, NAN, exp, fabs, isnan, log, rint, sqrt
+from libc.stdint cimport int64_t
+from toxmid.steps.book cimport ASK, BID, Book, book_depth, book_judge, book_price, book_row, side_size
+from toxmid.steps.bulk cimport Bulk, bulk_add, bulk_advance
+from toxmid.steps.calm cimport Calm, calm_minute, calm_refine, calm_spread_z
+from toxmid.steps.classify cimport Signing, classify_quote, classify_trade
+from toxmid.steps.codes cimport (BAD_PRICE, BAD_SIDE, BAD_SIZE, BEFORE_SNAPSHOT, BOOK, ERR_BACKWARDS, ERR_MEMORY,
+                                 ERR_OVERFLOW, ERR_TIME_RANGE, LIQUIDATION, MARK, QUOTE, REFERENCE, SECOND, TRADE,
+                                 ZERO_SIZE, Tally)
+from toxmid.steps.episodes cimport (CASCADE, EPISODE_KINDS, SWEEP, VACUUM, WIDENING, Episode, View, episode_step)
+from toxmid.steps.flow cimport (Flow, Order, Print, debiased_mean, flow_order, flow_record, flow_refine, flow_tick,
+                                toxic_mean)
+from toxmid.steps.implied cimport Implied, implied_refine, implied_step
+from toxmid.steps.lots cimport Lots, lots_of, lots_per_coin
+from toxmid.steps.memory cimport Block, block_reserve
+from toxmid.steps.touch cimport (DEPTH, QUOTES, TAPE, Touch, log_ratio_bps, touch_set, touch_settle, touch_spread,
+                                 touch_trade)
+from toxmid.steps.volume_clock cimport VolumeClock, clock_fill, clock_refine
+
+cdef enum:
+    CALM = 0
+    STRESS_LABELLED = 1
+    STRESS_INFERRED = 2
+    ONE_SIDED = 3
+    HALTED = 4
+
+cdef struct Settings:
+    int64_t step                # ns: the grid of the estimator, a second or a shorter bar
+    int64_t bar                 # ns: a whole number of steps
+    int rule                    # trade signing
+    int64_t gap                 # ns of silence that is not bridged
+    int64_t halt                # ns of silence that counts as a halt
+    int64_t hold                # ns that stress outlives its causes
+    double stress_z             # spread z, and
+    double stress_excess        # excess impact, beyond which toxic flow means stress
+    double cusum_drift, cusum_alarm, cusum_rearm
+    double move_sigmas          # size of a 5 s move that is a sweep or a vacuum
+    double cascade_rate         # toxic volume, in normal volumes, that is a cascade
+    double depth_bps            # depth is counted this far from the mid
+
+cdef struct BarRow:             # every field is 8 bytes wide: int64 or double
+    int64_t ts                  # end of the bar
+    double bid
+    double bid_size
+    double ask
+    double ask_size
+    double mid
+    double spread_bps           # at the end of the bar
+    double spread_mean_bps      # time-weighted over the bar
+    double effective_spread_bps # size-weighted over the bar's orders; quotes or book needed
+    double price                # of the last trade so far
+    int64_t trades
+    double buy_volume
+    double sell_volume
+    double unknown_volume
+    double liq_buy_volume
+    double liq_sell_volume
+    double imbalance            # of the taker flow, 30 s memory
+    double ofi                  # order-flow imbalance at the touch, base coin
+    double depth_bid
+    double depth_ask
+    double vpin
+    double vpin_rank
+    double spread_z
+    double impact_bps           # 60 s log return of mid
+    double bps_per_volume       # |impact_bps| / volume of these 60 s
+    double excess_impact
+    double toxicity             # liquidation-driven share of the volume, 30 s memory
+    double toxic_mean
+    double debiased_mean
+    double implied_mid
+    double implied_lo
+    double implied_hi
+    double credibility
+    double memory               # s of normal trading at today's credibility until half is forgotten
+    int64_t regime
+
+cdef struct BarSums:
+    int64_t trades
+    int64_t buy, sell, unknown  # lots
+    double buy_coins, sell_coins, unknown_coins
+    double paid, paid_coins     # effective spread x size, size
+    double ofi
+
+cdef struct Past:               # one step of the last minute
+    double log_mid
+    double lots                 # traded since the beginning
+    double signed_lots
+    double depth                # on the thinner side
+
+cdef struct Machine:
+    Settings set
+    bint peeking                # a copy that looks ahead to the end of its step: it must not write to any block
+    bint started
+    int64_t now                 # time of the last event used
+    int64_t step_end            # end of the open step
+    double last_price
+    double total_lots, signed_lots, total_coins
+    double step_buy, step_sell, step_unknown
+    double toxic_rate, volume_rate      # lots per second, 60 s and 30 s memory
+    double toxic_30, volume_30
+    double cusum
+    int64_t stress_until
+    int64_t steps               # closed
+    double mark, reference      # last prices
+    bint quiet_minute
+    Lots lots
+    Signing signing
+    Touch touch
+    Book book
+    Bulk bulk
+    VolumeClock clock
+    Calm calm
+    Order order
+    Flow flow
+    Implied implied
+    Episode episodes[4]
+    BarSums sums
+    BarRow row                  # of the last closed step
+    Tally tally
+    Block past                  # Past[60 s / step + 1], a ring
+    Block bars                  # BarRow, until taken
+    Block episode_rows          # EpisodeRow, until taken
+
+
+# --- helpers ---------------------------------------------------------------------------------------------------------
+
+cdef inline double _coins(const Machine *m, int64_t lots, double coins) noexcept nogil:
+    """Base coin of a sum: from whole lots where a lot has one worth, so that no dust of additions shows."""
+    return coins if m.lots.contracts else <double> lots / m.lots.grid.per_unit
+
+
+cdef inline void _refine(Machine *m, int64_t factor) noexcept nogil:
+    """The grid of lots became finer: everything that counts lots counts the smaller ones from now on."""
+    cdef Past *past = <Past *> m.past.data
+    cdef int64_t i
+    clock_refine(&m.clock, factor)
+    calm_refine(&m.calm, factor)
+    flow_refine(&m.flow, factor)
+    implied_refine(&m.implied, factor)
+    m.bulk.lots *= factor
+    m.order.lots *= factor
+    m.sums.buy *= factor
+    m.sums.sell *= factor
+    m.sums.unknown *= factor
+    m.total_lots *= factor
+    m.signed_lots *= factor
+    m.step_buy *= factor
+    m.step_sell *= factor
+    m.step_unknown *= factor
+    m.toxic_rate *= factor
+    m.volume_rate *= factor
+    m.toxic_30 *= factor
+    m.volume_30 *= factor
+    for i in range(m.past.used // <int64_t> sizeof(Past)):
+        past[i].lots *= factor
+        past[i].signed_lots *= factor
+
+
+cdef inline int64_t _whole_lots(Machine *m, double price, double coins, int64_t given) noexcept nogil:
+    """Lots of a trade; every count of lots follows where the grid has become finer."""
+    cdef int64_t finer = 1
+    cdef int64_t lots = lots_of(&m.lots, price, coins, given, &finer)
+    if finer > 1:
+        _refine(m, finer)
+    m.clock.lots_per_coin = lots_per_coin(&m.lots)
+    return lots
+
+
+cdef inline const Past *_ago(const Machine *m, int64_t seconds) noexcept nogil:
+    """The step that ended `seconds` before the one being closed; NULL while there is none."""
+    cdef int64_t back = seconds * <int64_t> SECOND // m.set.step
+    cdef int64_t ring = m.past.used // <int64_t> sizeof(Past)
+    if m.steps < back or ring == 0:
+        return NULL
+    return &(<const Past *> m.past.data)[(m.steps - back) % ring]
+
+
+cdef inline double _tick_bps(const Machine *m) noexcept nogil:
+    """One tick in bps of the mid; 0 where the tick is not known."""
+    if m.book.ticks.decimals >= 0 and not m.book.sides[BID].window:
+        return 0.0
+    return 1e4 / (m.book.ticks.per_unit * m.touch.mid)
+
+
+cdef inline bint _has_depth(const Machine *m) noexcept nogil:
+    """Is there a book whose depth around the mid means something?"""
+    return m.book.sides[BID].count > 0 and m.touch.mid == m.touch.mid and not m.book.crossed
+
+
+cdef inline double _move(const Past *then, double log_mid) noexcept nogil:
+    return 1e4 * (log_mid - then.log_mid) if then != NULL else NAN
+
+
+# --- settling a moment -----------------------------------------------------------------------------------------------
+
+cdef inline int _finish_order(Machine *m) noexcept nogil:
+    """The taker order that was being assembled is complete."""
+    cdef Order *o = &m.order
+    cdef Print spare
+    cdef double paid
+    cdef double forced = 0
+    cdef int code
+    if not o.open:
+        return 0
+    o.open = False
+    if o.mid == o.mid and m.touch.source > TAPE and o.side:
+        paid = 2.0 * o.side * log_ratio_bps(o.notional / o.coins, o.mid)
+        m.sums.paid += paid * o.coins
+        m.sums.paid_coins += o.coins
+    # Volume inferred to be forced belongs to the bucket that is open when its order is complete.
+    code = flow_order(&m.flow, o, &m.tally, &spare if m.peeking else NULL, &forced)
+    if o.side > 0:
+        m.clock.liq_buy += forced
+    else:
+        m.clock.liq_sell += forced
+    return code
+
+
+cdef inline void _publish_book(Machine *m) noexcept nogil:
+    """The book's best levels become the touch."""
+    cdef Book *b = &m.book
+    cdef bint has_bid = b.sides[BID].count > 0 and not b.crossed
+    cdef bint has_ask = b.sides[ASK].count > 0 and not b.crossed
+    cdef double bid = book_price(b, b.sides[BID].best) if has_bid else NAN
+    cdef double ask = book_price(b, b.sides[ASK].best) if has_ask else NAN
+    touch_set(&m.touch, b.message_ts, DEPTH,
+              bid, side_size(&b.sides[BID], b.sides[BID].best) if has_bid else NAN,
+              ask, side_size(&b.sides[ASK], b.sides[ASK].best) if has_ask else NAN)
+    if m.touch.source == DEPTH:
+        classify_quote(&m.signing, bid, ask)
+
+
+cdef inline int _settle(Machine *m) noexcept nogil:
+    """All events of the moment `now` have been taken: close its taker order and judge its book message."""
+    cdef int code = _finish_order(m)
+    if code < 0 or not m.book.open:
+        return code
+    if m.peeking:
+        # Repairs write to blocks, so a peek shows the message as it stands, if it stands uncrossed.
+        if m.book.sides[BID].count and m.book.sides[ASK].count and m.book.sides[BID].best < m.book.sides[ASK].best:
+            _publish_book(m)
+        return 0
+    code = book_judge(&m.book, &m.tally)
+    if code == 0:
+        _publish_book(m)
+    return code
+
+
+# --- the clock -------------------------------------------------------------------------------------------------------
+
+cdef inline double _excess(const Machine *m, double move, double lots) noexcept nogil:
+    """|60 s move| over what the square-root law expects of that volume in calm."""
+    cdef double sigma = m.calm.rms
+    if not (m.calm.mean_volume > 0 and move == move):
+        return NAN
+    if move == 0.0:
+        return 0.0
+    if lots < 1.0:
+        lots = 1.0              # a move without any trade: as if the smallest had made it
+    if not sigma > 0:
+        return NAN
+    return fabs(move) / (sigma * sqrt(lots / m.calm.mean_volume))
+
+
+cdef inline int _regime(Machine *m, double excess) noexcept nogil:
+    cdef BarRow *r = &m.row
+    if m.step_end - m.now > m.set.halt:
+        return HALTED
+    if isnan(m.touch.mid):
+        return ONE_SIDED if m.touch.source > TAPE else CALM
+    if m.flow.weight > 0 and m.toxic_30 > 0.05 * m.volume_30 and (
+            r.spread_z > m.set.stress_z or excess > m.set.stress_excess or m.implied.displacement != 0.0):
+        m.stress_until = m.step_end + m.set.hold
+    if m.step_end < m.stress_until:
+        return STRESS_LABELLED if m.flow.feed else STRESS_INFERRED
+    return CALM
+
+
+cdef inline int _trace_episodes(Machine *m, double move_5, double lots_5, double net_5, double depth) noexcept nogil:
+    """Advance the four kinds of episode by the step that is being closed."""
+    cdef View v
+    cdef double z = m.row.spread_z
+    cdef double sigma_5 = m.calm.rms * sqrt(5.0 / 60.0)
+    cdef double floor_5 = m.calm.spread
+    cdef double strength, explained
+    cdef bint moved, vacuum
+    cdef int code
+    v.ts = m.step_end
+    v.mid = m.touch.mid
+    v.coins = m.total_coins
+    v.liquidated = m.flow.liq_total
+    v.signed_flow = m.flow.toxic_buy - m.flow.toxic_sell
+    v.toxic_mean = m.row.toxic_mean
+    v.debiased_mean = m.row.debiased_mean
+    v.implied_mid = m.row.implied_mid
+    if z == z:
+        m.cusum = m.cusum + z - m.set.cusum_drift
+        if m.cusum < 0.0:
+            m.cusum = 0.0
+        elif m.cusum > 20.0 * m.set.cusum_alarm:
+            m.cusum = 20.0 * m.set.cusum_alarm      # so that the end of a long widening is seen soon
+    code = episode_step(&m.episodes[WIDENING], WIDENING, &v,
+                        m.cusum > (m.set.cusum_rearm if m.episodes[WIDENING].open else m.set.cusum_alarm),
+                        m.cusum == 0.0, z, &m.episode_rows)
+    if code < 0:
+        return code
+    strength = fabs(move_5) / sigma_5 if sigma_5 > 0 and move_5 == move_5 else 0.0
+    moved = strength > m.set.move_sigmas and fabs(move_5) > floor_5
+    if depth == depth and depth > 0:
+        vacuum = fabs(net_5) < 0.2 * depth
+        explained = 1.0 if fabs(net_5) >= 0.5 * depth else 0.0
+    else:
+        # Without a book the square-root law says whether the volume explains the move.
+        vacuum = strength > m.set.move_sigmas * sqrt(lots_5 / (m.calm.mean_volume / 12.0))
+        explained = 0.0 if vacuum else 1.0
+    code = episode_step(&m.episodes[SWEEP], SWEEP, &v, moved and explained > 0, not moved, strength, &m.episode_rows)
+    if code < 0:
+        return code
+    code = episode_step(&m.episodes[VACUUM], VACUUM, &v, moved and vacuum, not moved, strength, &m.episode_rows)
+    if code < 0:
+        return code
+    strength = m.toxic_rate / (m.calm.volume / 60.0) if m.calm.volume > 0 else 0.0
+    return episode_step(&m.episodes[CASCADE], CASCADE, &v, strength > m.set.cascade_rate,
+                        strength < 0.1 * m.set.cascade_rate, strength, &m.episode_rows)
+
+
+cdef inline void _guess_context(Machine *m, double move, double imbalance) noexcept nogil:
+    """How likely a taker order of either side is forced, before its size is known."""
+    cdef double rho, trend, heat, base
+    if not (m.calm.sigma == m.calm.sigma and m.calm.volume > 0 and m.calm.spread > 0):
+        m.flow.guess.base_buy = m.flow.guess.base_sell = NAN
+        return
+    rho = m.implied.spread / m.calm.spread
+    base = m.calm.sigma if m.calm.sigma > 0.5 * m.calm.spread else 0.5 * m.calm.spread
+    trend = move / base if move == move else 0.0
+    heat = m.implied.volume * 60.0 / m.calm.volume
+    base = -7.0 + 1.5 * log(rho if rho > 1.0 else 1.0) + 1.0 * log(1.0 + heat)
+    trend = 2.0 * log(1.0 + fabs(trend)) * (1.0 if trend > 0 else -1.0)
+    m.flow.guess.base_buy = base + trend + 2.0 * imbalance
+    m.flow.guess.base_sell = base - trend - 2.0 * imbalance
+
+
+cdef inline void _fill_row(Machine *m, double spread, double move, double lots_60) noexcept nogil:
+    """Everything a bar shows that is known at the end of every step."""
+    cdef BarRow *r = &m.row
+    cdef Touch *t = &m.touch
+    cdef double coins = lots_60 * m.flow.coins_per_lot if m.lots.contracts else lots_60 / m.lots.grid.per_unit
+    r.ts = m.step_end
+    r.bid = t.bid
+    r.bid_size = t.bid_size
+    r.ask = t.ask
+    r.ask_size = t.ask_size
+    r.mid = t.mid
+    r.spread_bps = spread
+    r.price = m.last_price
+    r.vpin = m.clock.vpin
+    r.vpin_rank = m.clock.vpin_rank
+    r.spread_z = calm_spread_z(&m.calm, spread, _tick_bps(m))
+    r.impact_bps = move
+    r.bps_per_volume = fabs(move) / coins if coins > 0 else NAN
+    r.excess_impact = _excess(m, move, lots_60)
+    r.imbalance = (m.implied.signed_volume / m.implied.total_volume) if m.implied.total_volume > 0 else NAN
+    r.toxicity = m.toxic_30 / m.volume_30 if m.volume_30 > 0 else NAN
+    r.toxic_mean = toxic_mean(&m.flow)
+    r.debiased_mean = debiased_mean(&m.flow)
+    r.implied_mid = m.implied.value
+    r.implied_lo = m.implied.low
+    r.implied_hi = m.implied.high
+    r.credibility = m.implied.credibility
+    r.memory = 60.0 * m.flow.half_life / m.implied.credibility
+
+
+cdef inline int _write_bar(Machine *m) noexcept nogil:
+    """Complete the row with the sums over the bar, keep it, and begin the next."""
+    cdef BarRow *r = &m.row
+    cdef BarSums *s = &m.sums
+    cdef Touch *t = &m.touch
+    r.trades = s.trades
+    r.buy_volume = _coins(m, s.buy, s.buy_coins)
+    r.sell_volume = _coins(m, s.sell, s.sell_coins)
+    r.unknown_volume = _coins(m, s.unknown, s.unknown_coins)
+    r.liq_buy_volume = m.flow.liq_buy
+    r.liq_sell_volume = m.flow.liq_sell
+    r.spread_mean_bps = t.spread_sum / t.spread_time if t.spread_time > 0 else NAN
+    r.effective_spread_bps = s.paid / s.paid_coins if s.paid_coins > 0 else NAN
+    r.ofi = t.ofi if t.source > TAPE else NAN
+    if _has_depth(m):
+        r.depth_bid = book_depth(&m.book, BID, t.mid, m.set.depth_bps)
+        r.depth_ask = book_depth(&m.book, ASK, t.mid, m.set.depth_bps)
+    else:
+        r.depth_bid = r.depth_ask = NAN
+    if m.peeking:
+        return 0
+    if block_reserve(&m.bars, sizeof(BarRow)) < 0:
+        return ERR_MEMORY
+    (<BarRow *> (m.bars.data + m.bars.used))[0] = r[0]
+    m.bars.used += sizeof(BarRow)
+    s.trades = s.buy = s.sell = s.unknown = 0
+    s.buy_coins = s.sell_coins = s.unknown_coins = s.paid = s.paid_coins = 0
+    m.flow.liq_buy = m.flow.liq_sell = 0
+    t.spread_sum = t.spread_time = t.ofi = 0
+    return 0
+
+
+cdef inline void _decay_rates(Machine *m, double dt) noexcept nogil:
+    cdef double toxic = m.flow.toxic_buy + m.flow.toxic_sell
+    cdef double lots = m.step_buy + m.step_sell + m.step_unknown
+    cdef double minute = exp(-dt / 60.0)
+    cdef double half = exp(-dt / 30.0)
+    m.toxic_rate = m.toxic_rate * minute + toxic * (1.0 - minute) / dt
+    m.toxic_30 = m.toxic_30 * half + toxic
+    m.volume_30 = m.volume_30 * half + lots
+
+
+cdef inline int _close_step(Machine *m) noexcept nogil:
+    """Close the open step: from what traded in it and the touch at its end to every figure of its end."""
+    cdef double dt = <double> m.set.step * 1e-9
+    cdef double spread, log_mid, move, lots_60, move_5, lots_5, net_5, depth, minutes
+    cdef const Past *then
+    cdef Past *slot
+    cdef int code
+    touch_settle(&m.touch, m.step_end)
+    spread = touch_spread(&m.touch)
+    log_mid = log(m.touch.mid)
+    minutes = implied_step(&m.implied, &m.calm, dt, m.touch.mid, spread, m.step_buy, m.step_sell, m.step_unknown)
+    _decay_rates(m, dt)
+    then = _ago(m, 60)
+    move = _move(then, log_mid)
+    lots_60 = m.total_lots - then.lots if then != NULL else m.total_lots
+    _fill_row(m, spread, move, lots_60)
+    m.row.regime = _regime(m, m.row.excess_impact)
+    if m.row.excess_impact > m.set.stress_excess:
+        m.quiet_minute = False
+    if not m.peeking:
+        then = _ago(m, 5)
+        move_5 = _move(then, log_mid)
+        lots_5 = m.total_lots - then.lots if then != NULL else NAN
+        net_5 = m.signed_lots - then.signed_lots if then != NULL else NAN
+        depth = then.depth if then != NULL else NAN
+        code = _trace_episodes(m, move_5, lots_5, net_5, depth)
+        if code < 0:
+            return code
+        _guess_context(m, move, m.row.imbalance if m.row.imbalance == m.row.imbalance else 0.0)
+        slot = &(<Past *> m.past.data)[m.steps % (m.past.used // <int64_t> sizeof(Past))]
+        slot.log_mid = log_mid
+        slot.lots = m.total_lots
+        slot.signed_lots = m.signed_lots
+        slot.depth = NAN
+        if _has_depth(m):
+            slot.depth = book_depth(&m.book, BID if net_5 < 0 else ASK, m.touch.mid, m.set.depth_bps) / (
+                m.flow.coins_per_lot if m.flow.coins_per_lot > 0 else NAN)
+        if m.step_end % (60 * <int64_t> SECOND) == 0:
+            code = calm_minute(&m.calm, m.step_end, spread, fabs(move), lots_60, m.quiet_minute)
+            m.quiet_minute = True
+            if code < 0:
+                return code
+    if m.step_end % m.set.bar == 0 or m.peeking:
+        code = _write_bar(m)
+        if code < 0:
+            return code
+    flow_tick(&m.flow, minutes)
+    m.flow.toxic_buy = m.flow.toxic_sell = 0
+    m.step_buy = m.step_sell = m.step_unknown = 0
+    m.steps += 1
+    m.step_end += m.set.step
+    return 0
+
+
+cdef inline void _forget_moves(Machine *m) noexcept nogil:
+    """After a silence that is not bridged, no move and no displacement reaches over it."""
+    cdef Past *past = <Past *> m.past.data
+    cdef int64_t i
+    m.tally.gaps += 1
+    for i in range(m.past.used // <int64_t> sizeof(Past)):
+        past[i].log_mid = NAN
+    m.implied.log_mid = NAN
+    m.touch.last_buy = m.touch.last_sell = NAN
+
+
+cdef inline int _advance(Machine *m, int64_t ts) noexcept nogil:
+    """Bring the clock to `ts`."""
+    cdef int code
+    if ts == m.now:
+        return 0
+    if ts < m.now:
+        return ERR_BACKWARDS
+    if ts < <int64_t> 1230768000 * SECOND or ts >= <int64_t> 4102444800 * SECOND:
+        return ERR_TIME_RANGE
+    if not m.started:
+        m.started = True
+        m.step_end = (ts + m.set.step - 1) // m.set.step * m.set.step
+        m.touch.since = ts
+        m.now = ts
+        return 0
+    code = _settle(m)
+    if code == 0 and m.bulk.on:
+        code = bulk_advance(&m.bulk, ts, &m.clock)
+    while code == 0 and ts > m.step_end:
+        code = _close_step(m)
+    if ts - m.now > m.set.gap:
+        _forget_moves(m)
+    m.now = ts
+    return code
+
+
+# --- events ----------------------------------------------------------------------------------------------------------
+
+cdef inline int _refuse(Machine *m, int kind, int reason) noexcept nogil:
+    m.tally.rejected[kind][reason] += 1
+    return 0
+
+
+cdef inline bint _priced(double x) noexcept nogil:
+    return 0 < x < INFINITY
+
+
+cdef inline void _join_order(Machine *m, int64_t ts, int side, double price, double coins, int64_t lots) noexcept nogil:
+    """Add a print to the taker order of its moment and side, or begin one."""
+    cdef Order *o = &m.order
+    if not o.open:
+        o.open = True
+        o.side = side
+        o.ts = ts
+        o.lots = 0
+        o.coins = o.notional = 0
+        o.levels = 0
+        o.last_price = NAN
+        o.mid = m.touch.mid
+        o.half_spread = 0.5 * (m.touch.ask - m.touch.bid)
+        o.pressure = m.touch.mid - m.implied.value
+    if price != o.last_price:
+        o.levels += 1
+    o.last_price = price
+    o.lots += lots
+    o.coins += coins
+    o.notional += coins * price
+
+
+cdef inline int machine_trade(Machine *m, int64_t ts, double price, double coins, int side,
+                              int64_t given_lots) noexcept nogil:
+    cdef int64_t lots
+    cdef int code = 0
+    cdef double spread
+    if ts < m.now:
+        return ERR_BACKWARDS
+    if not _priced(price):
+        return _refuse(m, TRADE, BAD_PRICE)
+    if not 0 <= coins < INFINITY or given_lots < 0:
+        return _refuse(m, TRADE, BAD_SIZE)
+    if coins == 0:
+        return _refuse(m, TRADE, ZERO_SIZE)
+    code = _advance(m, ts)
+    if code < 0:
+        return code
+    m.tally.used[TRADE] += 1
+    side = classify_trade(&m.signing, m.set.rule, price, side)
+    lots = _whole_lots(m, price, coins, given_lots)
+    if lots > <int64_t> 1000000 * 1000000000:       # beyond it sums could leave int64
+        return ERR_OVERFLOW
+    if m.order.open and m.order.side != side:
+        code = _finish_order(m)
+        if code < 0:
+            return code
+    _join_order(m, ts, side, price, coins, lots)
+    spread = touch_spread(&m.touch)
+    touch_trade(&m.touch, ts, side, price)
+    m.last_price = price
+    m.total_lots += lots
+    m.total_coins += coins
+    m.sums.trades += 1
+    if side > 0:
+        m.signed_lots += lots
+        m.step_buy += lots
+        m.sums.buy += lots
+        m.sums.buy_coins += coins
+    elif side < 0:
+        m.signed_lots -= lots
+        m.step_sell += lots
+        m.sums.sell += lots
+        m.sums.sell_coins += coins
+    else:
+        m.step_unknown += lots
+        m.sums.unknown += lots
+        m.sums.unknown_coins += coins
+    if m.bulk.on:
+        bulk_add(&m.bulk, price, coins, lots)
+        return 0
+    return clock_fill(&m.clock, ts, price, coins, lots, side > 0, side < 0, spread)
+
+
+cdef inline int machine_quote(Machine *m, int64_t ts, double bid, double bid_size, double ask,
+                              double ask_size) noexcept nogil:
+    cdef bint has_bid = _priced(bid)
+    cdef bint has_ask = _priced(ask)
+    cdef int code
+    if ts < m.now:
+        return ERR_BACKWARDS
+    if bid_size < 0 or ask_size < 0:
+        return _refuse(m, QUOTE, BAD_SIZE)
+    if bid < 0 or ask < 0 or bid == INFINITY or ask == INFINITY:
+        return _refuse(m, QUOTE, BAD_PRICE)
+    code = _advance(m, ts)
+    if code < 0:
+        return code
+    if m.order.open:
+        code = _finish_order(m)
+        if code < 0:
+            return code
+    m.tally.used[QUOTE] += 1
+    if not (has_bid and has_ask):
+        m.tally.quotes_one_sided += 1
+    elif bid >= ask:
+        m.tally.quotes_crossed += 1
+    touch_set(&m.touch, ts, QUOTES, bid if has_bid else NAN, bid_size, ask if has_ask else NAN, ask_size)
+    classify_quote(&m.signing, m.touch.bid, m.touch.ask)
+    return 0
+
+
+cdef inline int machine_book(Machine *m, int64_t ts, int side, double price, double size, bint snapshot) noexcept nogil:
+    cdef int code
+    if ts < m.now:
+        return ERR_BACKWARDS
+    if side != 1 and side != -1:
+        return _refuse(m, BOOK, BAD_SIDE)
+    if not _priced(price):
+        return _refuse(m, BOOK, BAD_PRICE)
+    if not 0 <= size < INFINITY:
+        return _refuse(m, BOOK, BAD_SIZE)
+    code = _advance(m, ts)
+    if code < 0:
+        return code
+    if m.order.open:
+        code = _finish_order(m)
+        if code < 0:
+            return code
+    code = book_row(&m.book, ts, side, price, size, snapshot, &m.tally)
+    if code > 0:
+        return _refuse(m, BOOK, BEFORE_SNAPSHOT)
+    if code == 0:
+        m.tally.used[BOOK] += 1
+    return code
+
+
+cdef inline int machine_liquidation(Machine *m, int64_t ts, int side, double price, double coins) noexcept nogil:
+    cdef double lots
+    cdef int code
+    if ts < m.now:
+        return ERR_BACKWARDS
+    if side != 1 and side != -1:
+        return _refuse(m, LIQUIDATION, BAD_SIDE)
+    if not _priced(price):
+        return _refuse(m, LIQUIDATION, BAD_PRICE)
+    if not 0 <= coins < INFINITY:
+        return _refuse(m, LIQUIDATION, BAD_SIZE)
+    if coins == 0:
+        return _refuse(m, LIQUIDATION, ZERO_SIZE)
+    code = _advance(m, ts)
+    if code == 0 and m.order.open:
+        code = _finish_order(m)
+    if code < 0:
+        return code
+    m.tally.used[LIQUIDATION] += 1
+    if m.lots.contract_value > 0:
+        lots = rint(coins * price / m.lots.contract_value)
+    elif m.lots.contracts:
+        lots = rint(coins / m.flow.coins_per_lot) if m.flow.coins_per_lot > 0 else 0.0
+    else:
+        lots = rint(coins * m.lots.grid.per_unit)
+    flow_record(&m.flow, ts, side, lots, &m.tally)
+    m.flow.liq_total += coins
+    if side > 0:
+        m.flow.liq_buy += coins
+        m.clock.liq_buy += coins
+    else:
+        m.flow.liq_sell += coins
+        m.clock.liq_sell += coins
+    return 0
+
+
+cdef inline int machine_mark(Machine *m, int64_t ts, double price) noexcept nogil:
+    cdef int code
+    if ts < m.now:
+        return ERR_BACKWARDS
+    if not _priced(price):
+        return _refuse(m, MARK, BAD_PRICE)
+    code = _advance(m, ts)
+    if code == 0:
+        m.tally.used[MARK] += 1
+        m.mark = price
+    return code
+
+
+cdef inline int machine_reference(Machine *m, int64_t ts, double price, double coins, int side) noexcept nogil:
+    cdef int code
+    if ts < m.now:
+        return ERR_BACKWARDS
+    if not _priced(price):
+        return _refuse(m, REFERENCE, BAD_PRICE)
+    if not 0 <= coins < INFINITY:
+        return _refuse(m, REFERENCE, BAD_SIZE)
+    if coins == 0:
+        return _refuse(m, REFERENCE, ZERO_SIZE)
+    code = _advance(m, ts)
+    if code == 0:
+        m.tally.used[REFERENCE] += 1
+        m.reference = price
+    return code
+
+
+cdef inline int machine_finish(Machine *m) noexcept nogil:
+    """The tape has ended: settle its last moment and close the bar that is open."""
+    cdef int code
+    if not m.started:
+        return 0
+    code = _settle(m)
+    while code == 0 and m.step_end % m.set.bar != 0:
+        code = _close_step(m)
+    if code == 0:
+        code = _close_step(m)
+    m.now = m.step_end - m.set.step
+    return code

@@ -1,0 +1,45 @@
+# Exact order statistics of short arrays, by selection in scratch memory.
+
+from libc.stdint cimport int64_t
+
+
+cdef inline double select_kth(double *x, int64_t n, int64_t k) noexcept nogil:
+    """The k-th smallest (from 0) of x[0:n]; reorders x. Hoare's selection with the middle as pivot."""
+    cdef int64_t lo = 0, hi = n - 1, i, j
+    cdef double pivot, swap
+    while lo < hi:
+        pivot = x[(lo + hi) >> 1]
+        i = lo
+        j = hi
+        while i <= j:
+            while x[i] < pivot:
+                i += 1
+            while pivot < x[j]:
+                j -= 1
+            if i <= j:
+                swap = x[i]
+                x[i] = x[j]
+                x[j] = swap
+                i += 1
+                j -= 1
+        if k <= j:
+            hi = j
+        elif k >= i:
+            lo = i
+        else:
+            break
+    return x[k]
+
+
+cdef inline double median(double *x, int64_t n) noexcept nogil:
+    """Median of x[0:n], n > 0 (mean of the middle two where n is even); reorders x."""
+    cdef double upper = select_kth(x, n, n >> 1)
+    cdef double lower
+    cdef int64_t i
+    if n & 1:
+        return upper
+    lower = x[0]
+    for i in range(1, n >> 1):      # after selection everything left of the middle is not above it
+        if x[i] > lower:
+            lower = x[i]
+    return 0.5 * (lower + upper)

@@ -1,0 +1,113 @@
+# The touch: best bid and ask as the market shows them, from the best source that has spoken so far.
+#
+# Quotes outrank the book, the book outranks trades. With trades alone pseudo-quotes stand in: of the last taker sell and the
+# last taker buy the lower price is the bid, the higher the ask. A crossed or one-sided touch has no mid.
+
+from libc.math cimport NAN, log
+from libc.stdint cimport int64_t
+
+cdef enum:
+    NOTHING = 0
+    TAPE = 1
+    DEPTH = 2
+    QUOTES = 3
+
+cdef struct Touch:
+    int source
+    double bid, bid_size, ask, ask_size     # NaN: no such side
+    double mid                              # NaN unless two-sided and uncrossed
+    double last_buy, last_sell              # prices of the last taker buy and sell
+    double ofi                              # order-flow imbalance of the open step, base coin
+    double spread                           # bps of the touch that stands since `since`
+    bint stale                              # `spread` has not been worked out yet
+    int64_t since
+    double spread_time, spread_sum          # ns with a spread, and its integral, in the open bar
+
+
+cdef inline double log_ratio_bps(double high, double low) noexcept nogil:
+    """1e4 ln(high / low). For the small spreads that are the rule a series (relative error < 1e-15 for |x| < 0.01)
+    takes a quarter of the time of a logarithm."""
+    cdef double x = (high - low) / (high + low)
+    cdef double xx = x * x
+    if -0.01 < x < 0.01:
+        return 2e4 * x * (1.0 + xx * (0.3333333333333333 + xx * (0.2 + xx * (0.14285714285714285 + xx * 0.1111111111111111))))
+    return 1e4 * log(high / low)
+
+
+cdef inline void touch_init(Touch *t) noexcept nogil:
+    t.source = NOTHING
+    t.bid = t.bid_size = t.ask = t.ask_size = t.mid = NAN
+    t.last_buy = t.last_sell = NAN
+    t.spread = NAN
+    t.stale = False
+    t.since = 0
+    t.ofi = t.spread_time = t.spread_sum = 0
+
+
+cdef inline double touch_spread(Touch *t) noexcept nogil:
+    """Spread in bps; NaN without a mid."""
+    if t.stale:
+        t.stale = False
+        t.spread = log_ratio_bps(t.ask, t.bid) if t.mid == t.mid else NAN
+    return t.spread
+
+
+cdef inline void touch_settle(Touch *t, int64_t ts) noexcept nogil:
+    """Let the standing spread count up to `ts`."""
+    cdef double spread
+    if ts > t.since:
+        spread = touch_spread(t)
+        if spread == spread:
+            t.spread_time += <double> (ts - t.since)
+            t.spread_sum += spread * <double> (ts - t.since)
+        t.since = ts
+
+
+cdef inline double _ofi(const Touch *t, double bid, double bid_size, double ask, double ask_size) noexcept nogil:
+    """One event's order-flow imbalance: Cont, Kukanov, Stoikov (2014), doi:10.1093/jjfinec/nbt003."""
+    cdef double e = 0
+    if bid >= t.bid:
+        e += bid_size
+    if bid <= t.bid:
+        e -= t.bid_size
+    if ask <= t.ask:
+        e -= ask_size
+    if ask >= t.ask:
+        e += t.ask_size
+    return e
+
+
+cdef inline void touch_set(Touch *t, int64_t ts, int source, double bid, double bid_size, double ask,
+                           double ask_size) noexcept nogil:
+    """The touch as `source` shows it at `ts`; a source below the best one seen so far is not heard."""
+    cdef double e
+    if source < t.source:
+        return
+    touch_settle(t, ts)
+    if source == t.source and source > TAPE:
+        e = _ofi(t, bid, bid_size, ask, ask_size)
+        if e == e:
+            t.ofi += e
+    t.source = source
+    t.bid = bid
+    t.bid_size = bid_size
+    t.ask = ask
+    t.ask_size = ask_size
+    # Pseudo-quotes of the tape may meet; a quoted market that does is crossed and has no mid.
+    t.mid = 0.5 * (bid + ask) if (bid < ask or source == TAPE) else NAN
+    t.stale = True
+
+
+cdef inline void touch_trade(Touch *t, int64_t ts, int side, double price) noexcept nogil:
+    """A trade moves the pseudo-quotes, where nothing better is known."""
+    if side > 0:
+        t.last_buy = price
+    elif side < 0:
+        t.last_sell = price
+    else:
+        return
+    if t.source <= TAPE and t.last_buy == t.last_buy and t.last_sell == t.last_sell:
+        if t.last_buy < t.last_sell:
+            touch_set(t, ts, TAPE, t.last_buy, NAN, t.last_sell, NAN)
+        else:
+            touch_set(t, ts, TAPE, t.last_sell, NAN, t.last_buy, NAN)

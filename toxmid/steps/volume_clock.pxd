@@ -1,0 +1,248 @@
+# The volume clock: buckets of equal volume, and VPIN over the last of them.
+#
+# All counting is in whole lots (times a fixed power of ten where the bucket volume is no whole number of lots), so a
+# bucket is full when an integer comparison says so. A trade that runs over the edge of a bucket is split there; one of
+# ten thousand buckets closes ten thousand buckets.
+
+from libc.math cimport NAN, fabs, log, rint
+from libc.stdint cimport int64_t
+from toxmid.steps.codes cimport ERR_MEMORY, ERR_RUNAWAY, SECOND
+from toxmid.steps.grid cimport on_grid
+from toxmid.steps.memory cimport Block, block_reserve
+from toxmid.steps.quantiles cimport median
+from toxmid.steps.ranked cimport Ranked, ranked_below, ranked_expire, ranked_push
+
+cdef enum:
+    DAY = 86400
+    MAX_DAYS = 31
+    MAX_CLOSES = 20000000       # buckets one trade may close: beyond it the bucket volume is a mistake
+
+cdef struct BucketRow:          # every field is 8 bytes wide: int64 or double
+    int64_t bucket
+    int64_t ts_open
+    int64_t ts_close
+    double volume               # base coin
+    double buy_volume
+    double sell_volume
+    double unknown_volume
+    double imbalance            # (buy - sell) / volume
+    double vpin
+    double vpin_rank
+    double price                # last
+    double vwap
+    double spread_bps           # volume-weighted mean of the spread its trades met
+    double impact_bps           # log return from the last price of the bucket before
+    double liq_buy_volume
+    double liq_sell_volume
+
+cdef struct Slot:               # one bucket of the VPIN window
+    double gap                  # |buy - sell|
+    double size
+    double known
+
+cdef struct DayVolume:          # trailing, lagged daily volume, in lots
+    int64_t first_ts
+    int64_t today
+    int64_t day                 # days since 1970 of `today`
+    int64_t days                # complete days seen, at most `keep` kept
+    int64_t keep
+    double past[31]
+
+cdef struct VolumeClock:
+    double bucket_volume        # given, base coin; 0: from daily volume
+    double per_day
+    int64_t window
+    int64_t ready_after         # ns of history before a bucket volume exists
+    double lots_per_coin        # 0 where lots are contracts whose worth in coin varies
+    int64_t units               # units per lot
+    int64_t target              # units in the open bucket when full; 0: not known yet
+    int64_t filled
+    double buy, sell, unknown   # units; whole numbers unless volume was classified in bulk
+    double coins, notional, spread
+    double liq_buy, liq_sell    # base coin
+    double last_price, open_price
+    int64_t ts_open
+    int64_t closed
+    double sum_gap, sum_size, sum_known
+    double vpin, vpin_rank      # of the last closed bucket
+    double warmup_coins         # traded before the first bucket volume was known: in no bucket
+    bint ranked                 # keep the rank
+    DayVolume volume
+    Ranked past
+    Block slots                 # Slot[window], a ring
+    Block rows                  # BucketRow, until taken
+
+
+cdef inline void clock_refine(VolumeClock *c, int64_t factor) noexcept nogil:
+    """The grid of lots became finer by `factor`: every count of lots becomes a count of the smaller ones."""
+    cdef Slot *slots = <Slot *> c.slots.data
+    cdef int64_t i
+    c.target *= factor
+    c.filled *= factor
+    c.buy *= factor
+    c.sell *= factor
+    c.unknown *= factor
+    c.spread *= factor
+    c.sum_gap *= factor
+    c.sum_size *= factor
+    c.sum_known *= factor
+    c.volume.today *= factor
+    for i in range(c.window):
+        slots[i].gap *= factor
+        slots[i].size *= factor
+        slots[i].known *= factor
+    for i in range(MAX_DAYS):
+        c.volume.past[i] *= factor
+
+
+cdef inline void _count_day(DayVolume *v, int64_t ts, int64_t lots) noexcept nogil:
+    cdef int64_t day = ts // (DAY * <int64_t> SECOND)
+    cdef double covered
+    if v.first_ts == 0:
+        v.first_ts = ts
+        v.day = day
+    if day != v.day:
+        # The first day is scaled to a whole one if most of it was seen; an unseen day inside a gap counts as nothing.
+        covered = 1.0
+        if v.first_ts // (DAY * <int64_t> SECOND) == v.day:
+            covered = 1.0 - <double> (v.first_ts % (DAY * <int64_t> SECOND)) / (DAY * 1e9)
+        if covered > 0.5:
+            v.past[v.days % v.keep] = <double> v.today / covered
+            v.days += 1
+        v.day = day
+        v.today = 0
+    v.today += lots
+
+
+cdef inline double _daily(const DayVolume *v, int64_t ts, int64_t ready_after) noexcept nogil:
+    """Median of the last complete days; before there is one, the rate so far; NaN before `ready_after`."""
+    cdef double scratch[31]
+    cdef int64_t n = v.days if v.days < v.keep else v.keep
+    cdef int64_t i
+    if n:
+        for i in range(n):
+            scratch[i] = v.past[i]
+        return median(scratch, n)
+    if ts - v.first_ts < ready_after:
+        return NAN
+    return <double> v.today * DAY * 1e9 / <double> (ts - v.first_ts)
+
+
+cdef inline int64_t _target(VolumeClock *c, int64_t ts, double coins, int64_t lots) noexcept nogil:
+    """Units in the bucket that opens now; 0 while nobody can know. Only what came before this trade counts."""
+    cdef double per_bucket
+    if c.bucket_volume > 0:
+        per_bucket = c.bucket_volume * (c.lots_per_coin if c.lots_per_coin > 0 else <double> lots / coins)
+    else:
+        per_bucket = _daily(&c.volume, ts, c.ready_after) / c.per_day
+    if not per_bucket > 0:
+        return 0
+    if c.closed == 0 and c.filled == 0 and c.bucket_volume > 0:
+        c.units = 1
+        while not on_grid(per_bucket * c.units) and c.units < 1000000 and per_bucket * c.units < 1e11:
+            c.units *= 10
+    per_bucket = rint(per_bucket * c.units)
+    return 1 if per_bucket < 1 else <int64_t> per_bucket
+
+
+cdef inline int _close(VolumeClock *c, int64_t ts, double price) noexcept nogil:
+    """Write the row of the full bucket, move the window, open the next."""
+    cdef Slot *slot = &(<Slot *> c.slots.data)[c.closed % c.window]
+    cdef BucketRow *row
+    cdef double size = <double> c.target
+    # Where a lot has one worth, a full bucket has exactly its volume, without the dust of adding sizes up.
+    cdef double coins = size / (c.lots_per_coin * c.units) if c.lots_per_coin > 0 else c.coins
+    cdef int64_t i
+    c.sum_gap -= slot.gap
+    c.sum_size -= slot.size
+    c.sum_known -= slot.known
+    slot.gap = fabs(c.buy - c.sell)
+    slot.size = size
+    slot.known = c.buy + c.sell
+    c.sum_gap += slot.gap
+    c.sum_size += size
+    c.sum_known += slot.known
+    c.closed += 1
+    if c.closed % c.window == 0:
+        # Whole counts never drift; fractions of bulk-classified volume do, by rounding, so they are summed afresh.
+        c.sum_gap = 0
+        c.sum_known = 0
+        for i in range(c.window):
+            c.sum_gap += (<Slot *> c.slots.data)[i].gap
+            c.sum_known += (<Slot *> c.slots.data)[i].known
+    c.vpin = c.sum_gap / c.sum_size if c.closed >= c.window and c.sum_known > 0 else NAN
+    if c.vpin > 1.0:                            # the last bit of a sum of fractions
+        c.vpin = 1.0
+    c.vpin_rank = NAN
+    if c.ranked and c.vpin == c.vpin:
+        ranked_expire(&c.past, ts)
+        if c.closed >= 2 * c.window:
+            c.vpin_rank = ranked_below(&c.past, c.vpin)
+        if ranked_push(&c.past, ts, c.vpin) < 0:
+            return ERR_MEMORY
+    if block_reserve(&c.rows, sizeof(BucketRow)) < 0:
+        return ERR_MEMORY
+    row = <BucketRow *> (c.rows.data + c.rows.used)
+    c.rows.used += sizeof(BucketRow)
+    row.bucket = c.closed - 1
+    row.ts_open = c.ts_open
+    row.ts_close = ts
+    row.volume = coins
+    row.buy_volume = coins * (c.buy / size)
+    row.sell_volume = coins * (c.sell / size)
+    row.unknown_volume = coins * (c.unknown / size)
+    row.imbalance = (c.buy - c.sell) / size
+    row.vpin = c.vpin
+    row.vpin_rank = c.vpin_rank
+    row.price = price
+    row.vwap = c.notional / c.coins
+    row.spread_bps = c.spread / size
+    row.impact_bps = 1e4 * log(price / c.open_price)
+    row.liq_buy_volume = c.liq_buy
+    row.liq_sell_volume = c.liq_sell
+    c.open_price = price
+    c.filled = 0
+    c.buy = c.sell = c.unknown = c.coins = c.notional = c.spread = c.liq_buy = c.liq_sell = 0
+    return 0
+
+
+cdef inline int clock_fill(VolumeClock *c, int64_t ts, double price, double coins, int64_t lots,
+                           double buy_share, double sell_share, double spread_bps) noexcept nogil:
+    """Pour one trade (or one bulk-classified bar) into the buckets; a negative code on failure."""
+    cdef int64_t left, take
+    cdef double coins_per_unit, known = buy_share + sell_share
+    if lots <= 0:
+        return 0
+    if c.open_price != c.open_price:
+        c.open_price = price
+    if c.target == 0:
+        c.target = _target(c, ts, coins, lots)
+    if c.bucket_volume <= 0:
+        _count_day(&c.volume, ts, lots)
+    c.last_price = price
+    if c.target == 0:
+        c.warmup_coins += coins
+        return 0
+    left = lots * c.units
+    coins_per_unit = coins / <double> left
+    if left // c.target > MAX_CLOSES:
+        return ERR_RUNAWAY
+    while left > 0:
+        if c.filled == 0:
+            c.ts_open = ts
+        take = c.target - c.filled
+        if take > left:
+            take = left
+        c.filled += take
+        left -= take
+        c.buy += buy_share * take
+        c.sell += sell_share * take
+        c.unknown += (1.0 - known) * take
+        c.coins += coins_per_unit * take
+        c.notional += coins_per_unit * take * price
+        c.spread += spread_bps * take
+        if c.filled == c.target:
+            if _close(c, ts, price) < 0:
+                return ERR_MEMORY
+            c.target = _target(c, ts, coins, lots)
+    return 0
