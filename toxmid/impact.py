@@ -64,14 +64,13 @@ class ImpactResult:
         Bars used; of those, bars under stress; bars without a move, because a mid was not known.
     lags : int
         Lags in the HAC covariance.
-    size : float
-        Net flow (base coin) at which `calm`, `stress` and `ratio` are stated; it matters only beside `sqrt_flow`.
+    kyle : Slope
+        Kyle's lambda: slope of the move on the net flow alone, all bars together.
     calm, stress : Slope
-        Average impact per unit of a net flow of `size`. `stress` is None where ``"stress_flow"`` is not in `terms`.
+        Kyle's lambda of the calm and of the stressed bars, with one constant for both, whatever the `terms` are.
+        Where the bars cannot tell the states apart `calm` is `kyle` and `stress` is None.
     ratio, ratio_bse : float
         ``stress / calm`` and its standard error (delta method); NaN without `stress`.
-    kyle : Slope
-        Slope of the move on the net flow alone, all bars together: Kyle's lambda.
     amihud : float
         Sum of absolute moves over sum of turnover: basis points per million of quote currency.
     """
@@ -83,12 +82,11 @@ class ImpactResult:
     stress_observations: int
     dropped: int
     lags: int
-    size: float
+    kyle: Slope
     calm: Slope
     stress: Slope | None
     ratio: float
     ratio_bse: float
-    kyle: Slope
     amihud: float
 
     @property
@@ -119,16 +117,13 @@ class ImpactResult:
     def _notes(self) -> list[str]:
         lines = [
             f"Bars: {self.observations} used ({self.stress_observations} under stress), {self.dropped} left out.",
-            f"Impact per unit, net flow of {self.size:.6g} coin: calm {_in_words(self.calm)}",
+            f"Kyle's lambda: {_in_words(self.kyle)}",
         ]
         if self.stress is not None:
-            lines.append(f"{'':33}stress {_in_words(self.stress)}")
-            lines.append(f"stress / calm = {self.ratio:.4g} (s.e. {self.ratio_bse:.2g})")
-        return [
-            *lines,
-            f"Kyle's lambda, flow alone: {_in_words(self.kyle)}",
-            f"Amihud ratio: {self.amihud:.4g} bps per million of turnover",
-        ]
+            lines.append(f"  calm:   {_in_words(self.calm)}")
+            lines.append(f"  stress: {_in_words(self.stress)}")
+            lines.append(f"  stress / calm = {self.ratio:.4g} (s.e. {self.ratio_bse:.2g})")
+        return [*lines, f"Amihud ratio: {self.amihud:.4g} bps per million of turnover"]
 
 
 def _in_words(slope: Slope) -> str:
@@ -140,7 +135,6 @@ def impact(
     *,
     bar: str = "10s",
     terms: Sequence[str] | None = None,
-    size: float | None = None,
     lags: int | None = None,
     regime_at: Literal["start", "any"] = "start",
 ) -> ImpactResult:
@@ -151,8 +145,8 @@ def impact(
         \\Delta m_k = a + b_1 Q_k + b_2 Q_k 1\\{stress_k\\} + b_3 \\, sgn(Q_k) \\sqrt{|Q_k|} + e_k
 
     where :math:`\\Delta m_k` is the log return of the mid over bar k in basis points and :math:`Q_k` the volume that
-    takers bought minus the volume they sold, in base coin. At a net flow of size q one unit moves the mid by
-    :math:`b_1 + b_3 / \\sqrt q` bps in calm and by :math:`b_2` more under stress.
+    takers bought minus the volume they sold, in base coin. Beside this regression stand the simple slopes of the move
+    on the flow, in all bars, in calm and under stress, and the ratio of the last two.
 
     Parameters
     ----------
@@ -165,8 +159,6 @@ def impact(
         Terms beside the constant: :math:`b_1`, :math:`b_2`, :math:`b_3`. None: all that the bars can identify, so
         without ``"stress_flow"`` where fewer than ten bars with flow were calm, or fewer than ten under stress.
         The result's `terms` says which.
-    size : float, optional
-        Net flow q at which `calm`, `stress` and `ratio` are stated. None: the median :math:`|Q_k|` of bars with flow.
     lags : int, optional
         Lags of the HAC covariance. None: :math:`\\lfloor 4 (T / 100)^{2/9} \\rfloor`.
     regime_at : {"start", "any"}
@@ -184,7 +176,7 @@ def impact(
     NotEnoughDataError
         Fewer than thirty bars with a move, no flow, or too few calm or stressed bars for a term asked for by name.
     ParameterError
-        A term, a length of bars or a size that cannot be.
+        A term, a length of bars or a number of lags that cannot be.
 
     Notes
     -----
@@ -220,9 +212,9 @@ def impact(
     used = windows.drop_nulls("move")
     _check_enough(used, bar)
     lags = _newey_west_lags(used.height) if lags is None else _checked_lags(lags, used.height)
-    chosen = _choose_terms(used, terms, has_regime="regime" in bars.columns)
+    chosen = _choose_terms(used, terms)
     fit = _regress(used, chosen, lags)
-    at = _typical_size(used) if size is None else _checked_size(size)
+    kyle = _slope(_regress(used, ("flow",), lags), np.array([0.0, 1.0]), used)
     return ImpactResult(
         fit=fit,
         terms=chosen,
@@ -231,9 +223,8 @@ def impact(
         stress_observations=int(used["stress"].sum()),
         dropped=windows.height - used.height,
         lags=lags,
-        size=at,
-        **_calm_and_stress(fit, used, chosen, at),
-        kyle=_slope(_regress(used, ("flow",), lags), np.array([0.0, 1.0]), used),
+        kyle=kyle,
+        **_by_state(used, lags, kyle),
         amihud=_amihud(used),
     )
 
@@ -300,33 +291,33 @@ def _check_enough(used: pl.DataFrame, bar: str) -> None:
         raise NotEnoughDataError("net taker flow is the same in every bar; are the sides known?", column="buy_volume")
 
 
-def _choose_terms(used: pl.DataFrame, asked: Sequence[str] | None, *, has_regime: bool) -> tuple[str, ...]:
+def _choose_terms(used: pl.DataFrame, asked: Sequence[str] | None) -> tuple[str, ...]:
     """The terms asked for, if the bars can tell them apart; by default, all those that they can."""
     strange = [term for term in asked or () if term not in TERMS]
     if strange or (asked is not None and not asked):
         raise ParameterError("no such term of the regression", found=strange or asked, expected=f"some of {TERMS}")
     chosen: tuple[str, ...] = ()
     for term in TERMS if asked is None else dict.fromkeys(asked):
-        if _is_identified(used, (*chosen, term), has_regime=has_regime):
+        if _is_identified(used, (*chosen, term)):
             chosen = (*chosen, term)
         elif asked is not None:
             raise NotEnoughDataError(
                 f"the bars cannot tell {term} apart",
-                found=_states(used) if has_regime else "no column regime",
+                found=_states(used),
                 expected=f"{_FEWEST_STATE_BARS} or more bars with flow in calm and under stress, of different sizes",
             )
     return chosen
 
 
-def _is_identified(used: pl.DataFrame, terms: tuple[str, ...], *, has_regime: bool) -> bool:
-    if terms[-1] == "stress_flow" and not (has_regime and min(_states(used).values()) >= _FEWEST_STATE_BARS):
+def _is_identified(used: pl.DataFrame, terms: tuple[str, ...]) -> bool:
+    if terms[-1] == "stress_flow" and min(_states(used).values()) < _FEWEST_STATE_BARS:
         return False
     design = _design(used, terms).to_numpy()
     return bool(np.linalg.matrix_rank(design / np.linalg.norm(design, axis=0)) == design.shape[1])
 
 
 def _states(used: pl.DataFrame) -> dict[str, int]:
-    """Bars with flow, by state."""
+    """Bars with flow, by state; without regimes all are calm."""
     stress = used.filter(pl.col("flow") != 0)["stress"]
     under = int(stress.sum())
     return {"calm": stress.len() - under, "stress": under}
@@ -357,25 +348,13 @@ def _checked_lags(lags: int, observations: int) -> int:
     return lags
 
 
-def _checked_size(size: float) -> float:
-    if not 0 < size < float("inf"):
-        raise ParameterError("size", found=size, expected="a positive net flow in base coin")
-    return float(size)
-
-
-def _typical_size(used: pl.DataFrame) -> float:
-    sizes = used["flow"].abs()
-    return float(np.median(sizes.filter(sizes > 0).to_numpy()))
-
-
-def _calm_and_stress(fit: Any, used: pl.DataFrame, terms: tuple[str, ...], size: float) -> dict[str, Any]:
-    """Average impact per unit of a net flow of `size` in both states. Each is linear in the coefficients."""
-    per_unit = {"const": 0.0, "flow": 1.0, "stress_flow": 0.0, "sqrt_flow": size**-0.5}
-    names = ("const", *terms)
-    calm = np.array([per_unit[name] for name in names])
-    if "stress_flow" not in terms:
-        return {"calm": _slope(fit, calm, used), "stress": None, "ratio": float("nan"), "ratio_bse": float("nan")}
-    stress = calm + np.array([name == "stress_flow" for name in names])
+def _by_state(used: pl.DataFrame, lags: int, everywhere: Slope) -> dict[str, Any]:
+    """Slopes in calm and under stress, and their ratio."""
+    terms = ("flow", "stress_flow")
+    if not _is_identified(used, terms):
+        return {"calm": everywhere, "stress": None, "ratio": float("nan"), "ratio_bse": float("nan")}
+    fit = _regress(used, terms, lags)
+    calm, stress = np.array([0.0, 1.0, 0.0]), np.array([0.0, 1.0, 1.0])
     ratio, error = _ratio(fit, stress, calm)
     return {
         "calm": _slope(fit, calm, used.filter(~pl.col("stress"))),

@@ -227,7 +227,9 @@ def _fill_buckets(pieces: _Pieces, volume: float) -> pl.DataFrame:
     edges = np.minimum(volume * np.arange(count + 1), poured[-1])
 
     def between_edges(share: _Floats) -> _Floats:
-        return np.diff(np.interp(edges, poured, np.concatenate([[0.0], np.cumsum(share * pieces.volume)])))
+        sums: _Floats = np.interp(edges, poured, np.concatenate([[0.0], np.cumsum(share * pieces.volume)]))
+        between: _Floats = np.maximum(np.diff(sums), 0.0)  # interpolation may round the last bit down
+        return between
 
     def time_at(edge: _Floats, side: Literal["left", "right"]) -> pl.Series:
         # A bucket opens in the piece after its edge and closes in the piece before it.
