@@ -1,0 +1,365 @@
+"""Files in, canonical frames out.
+
+`read_trades` and its sisters read a whole tape; `open_tape` is the door behind them, for reading in bounded memory and
+for asking what was counted out. What a file is, its first lines tell; its name is asked only where these leave a doubt.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import glob as globbing
+import os
+import re
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import numpy as np
+import polars as pl
+
+from toxmid.errors import DataError, FileError, ParameterError
+from toxmid.instrument import Instrument
+from toxmid.readers import binance_archive, recording, tables, tardis
+from toxmid.readers.base import Format
+from toxmid.readers.files import Head, TapeWarning, read_head
+from toxmid.readers.tape import Opened, Tape
+from toxmid.schema import Kind, parse_time
+
+__all__ = [
+    "FORMATS",
+    "Source",
+    "Tape",
+    "TapeWarning",
+    "open_tape",
+    "read_book",
+    "read_liquidations",
+    "read_quotes",
+    "read_trades",
+    "recognise",
+]
+
+FORMATS: Final[tuple[Format, ...]] = (
+    *tardis.FORMATS,
+    *binance_archive.FORMATS,
+    *recording.FORMATS,
+    *tables.FORMATS,
+)
+_STRANGERS: Final = tardis.STRANGERS | binance_archive.STRANGERS
+
+Source: TypeAlias = "str | os.PathLike[str] | Sequence[str | os.PathLike[str]]"
+Moment: TypeAlias = "str | int | dt.date | np.datetime64"
+
+# What may be a tape when a folder is given; checksums, notes and hidden files are not.
+_SUFFIXES: Final = frozenset({".csv", ".gz", ".zst", ".zip", ".parquet", ".arrow", ".feather", ".ipc"})
+
+
+def read_trades(
+    source: Source,
+    *,
+    format: str | None = None,
+    start: Moment | None = None,
+    end: Moment | None = None,
+    instrument: Instrument | None = None,
+) -> pl.DataFrame:
+    """Read trades.
+
+    Parameters
+    ----------
+    source : path, glob, directory, or list of them
+        Files of one instrument. Those of a glob or directory are taken in the order of their names, a list as it is.
+    format : str, optional
+        Name of the format or of its family (``"tardis-trades"``, ``"tardis"``); recognised when left out.
+    start, end : str, int, datetime, optional
+        Keep ``start <= ts < end``; ISO 8601 text or int64 nanoseconds, UTC.
+    instrument : Instrument, optional
+        What you know of the instrument; wins over what the file says. Its symbol picks one of several in a file.
+
+    Returns
+    -------
+    polars.DataFrame
+        Columns ``ts, ts_event`` (Datetime ns UTC), ``price`` (quote currency), ``size`` (base coin), ``side`` (+1 taker
+        bought, -1 sold, 0 unknown), ``id``, and ``lots`` where the market is inverse.
+
+    Raises
+    ------
+    FileError
+        A file is missing, cut, corrupt, or of no format we know.
+    DataError
+        A row, a column or a time cannot be right; two formats fit; two instruments in one tape.
+
+    See Also
+    --------
+    open_tape : the same in pieces, with the counts of what was left out.
+
+    Examples
+    --------
+    >>> tape = read_trades("data/tardis/binance-delivery_trades_2025-10-10_AVAXUSD_PERP.csv.gz")
+    >>> tape.columns
+    ['ts', 'ts_event', 'price', 'size', 'side', 'id', 'lots']
+    """
+    return open_tape(source, "trades", format=format, start=start, end=end, instrument=instrument).frame()
+
+
+def read_book(
+    source: Source,
+    *,
+    format: str | None = None,
+    start: Moment | None = None,
+    end: Moment | None = None,
+    instrument: Instrument | None = None,
+) -> pl.DataFrame:
+    """Read updates of an order book.
+
+    A window that begins between two snapshots begins without a book, as the updates before it are left out.
+
+    Parameters
+    ----------
+    source, format, start, end, instrument
+        As in `read_trades`.
+
+    Returns
+    -------
+    polars.DataFrame
+        Columns ``ts, ts_event, side`` (+1 bid, -1 ask), ``price``, ``size`` (base coin that now stands there, 0 deletes
+        the level) and ``snapshot`` (row of a full book).
+
+    Raises
+    ------
+    FileError, DataError
+        As in `read_trades`.
+
+    Examples
+    --------
+    >>> book = read_book("data/tardis/deribit_incremental_book_L2_2020-04-01_BTC-PERPETUAL.csv.gz")
+    >>> bool(book["snapshot"][0])
+    True
+    """
+    return open_tape(source, "book", format=format, start=start, end=end, instrument=instrument).frame()
+
+
+def read_quotes(
+    source: Source,
+    *,
+    format: str | None = None,
+    start: Moment | None = None,
+    end: Moment | None = None,
+    instrument: Instrument | None = None,
+) -> pl.DataFrame:
+    """Read best bids and offers.
+
+    Parameters
+    ----------
+    source, format, start, end, instrument
+        As in `read_trades`. Files of book snapshots give their best prices.
+
+    Returns
+    -------
+    polars.DataFrame
+        Columns ``ts, ts_event, bid, bid_size, ask, ask_size`` (quote currency, base coin).
+
+    Raises
+    ------
+    FileError, DataError
+        As in `read_trades`.
+
+    Examples
+    --------
+    >>> read_quotes("data/tardis/huobi-dm-swap_quotes_2020-05-01_BTC-USD.csv.gz").columns
+    ['ts', 'ts_event', 'bid', 'bid_size', 'ask', 'ask_size']
+    """
+    return open_tape(source, "quotes", format=format, start=start, end=end, instrument=instrument).frame()
+
+
+def read_liquidations(
+    source: Source,
+    *,
+    format: str | None = None,
+    start: Moment | None = None,
+    end: Moment | None = None,
+    instrument: Instrument | None = None,
+) -> pl.DataFrame:
+    """Read forced orders.
+
+    Parameters
+    ----------
+    source, format, start, end, instrument
+        As in `read_trades`.
+
+    Returns
+    -------
+    polars.DataFrame
+        Columns ``ts, ts_event, side`` (of the forced order: -1 a long was liquidated), ``price``, ``size`` (base coin).
+        Rows that repeat an earlier one in every column are left out.
+
+    Raises
+    ------
+    FileError, DataError
+        As in `read_trades`.
+
+    Notes
+    -----
+    The price of a liquidation is often the bankruptcy price or a limit, not where it traded, and Binance publishes at
+    most one liquidation per symbol and second: volumes are a lower bound.
+
+    Examples
+    --------
+    >>> read_liquidations("data/binance/BTCUSD_PERP-liquidationSnapshot-2024-08-05.zip")["side"].to_list()
+    [-1, 1]
+    """
+    return open_tape(source, "liquidations", format=format, start=start, end=end, instrument=instrument).frame()
+
+
+def open_tape(
+    source: Source,
+    kind: Kind,
+    *,
+    format: str | None = None,
+    start: Moment | None = None,
+    end: Moment | None = None,
+    instrument: Instrument | None = None,
+    allow_partial: bool = False,
+    sort: bool = False,
+) -> Tape:
+    """Open a tape for reading in bounded memory.
+
+    Parameters
+    ----------
+    source, format, start, end, instrument
+        As in `read_trades`.
+    kind : {"trades", "book", "quotes", "liquidations", "mark"}
+        What to read from it.
+    allow_partial : bool
+        Accept a file that was cut; its last line is dropped and counted.
+    sort : bool
+        Put the rows in order of `ts` (stable, by way of temporary files). Without it the order of the files is kept.
+
+    Returns
+    -------
+    Tape
+        `frames()` or `frame()` read it; `counts`, `instrument` and `inputs` describe it.
+
+    Raises
+    ------
+    FileError, DataError, ParameterError
+        Nothing to read, a format that is unknown, ambiguous or of another kind, an impossible window.
+    """
+    window = (None if start is None else parse_time(start), None if end is None else parse_time(end))
+    if window[0] is not None and window[1] is not None and window[0] >= window[1]:
+        raise ParameterError("the window ends before it starts", found=[str(start), str(end)])
+    files = [
+        Opened(head, _choose(head, kind, format))
+        for head in map(read_head, _paths(source, kind))
+        if not _is_empty(head)
+    ]
+    return Tape(files, kind, window=window, instrument=instrument, allow_partial=allow_partial, sort=sort)
+
+
+def recognise(head: Head) -> list[Format]:
+    """Formats a file may be of; more than one where its columns and its name leave a doubt.
+
+    Raises
+    ------
+    FileError
+        No format fits; the message says what the file is, or what is missing.
+    """
+    fitting = [format_ for format_ in FORMATS if format_.matches(head)]
+    if not fitting or _stranger(head) is not None:
+        raise FileError(_what_else(head, FORMATS), file=str(head.path), found=", ".join(head.header)[:120] or None)
+    columns = {format_.name: frozenset(getattr(format_, "dtypes", ())) for format_ in fitting}
+    # A file with the columns of two formats is of the one that needs more of them.
+    return [format_ for format_ in fitting if not any(columns[format_.name] < other for other in columns.values())]
+
+
+def _choose(head: Head, kind: Kind, name: str | None) -> Format:
+    if name is None:
+        fitting = recognise(head)
+    else:
+        named = [format_ for format_ in FORMATS if format_.name == name or format_.name.startswith(f"{name}-")]
+        if not named:
+            raise ParameterError("unknown format", found=name, expected=", ".join(format_.name for format_ in FORMATS))
+        fitting = [format_ for format_ in named if format_.matches(head)]
+        if not fitting:
+            raise FileError(f"not a file of format {name}: {_what_else(head, named)}", file=str(head.path))
+    of_kind = [format_ for format_ in fitting if kind in format_.tables]
+    if not of_kind:
+        held = sorted({held for format_ in fitting for held in format_.kinds(head)})
+        raise DataError(f"this is {fitting[0].name}, which holds no {kind}", file=str(head.path), found=", ".join(held))
+    if len(of_kind) > 1:
+        choices = ", ".join(format_.name for format_ in of_kind)
+        raise DataError(
+            "the file may be of several formats", file=str(head.path), found=choices, expected="format= one of them"
+        )
+    return of_kind[0]
+
+
+def _what_else(head: Head, formats: Sequence[Format]) -> str:
+    """Why a file is none of these formats, in words."""
+    stranger = _stranger(head)
+    if stranger is not None:
+        return f"{stranger}: not a tape"
+    reasons = [reason for format_ in formats if (reason := format_.explain(head)) is not None]
+    return min(reasons, key=len) if reasons else "no format we know begins like this"
+
+
+def _stranger(head: Head) -> str | None:
+    """What a file is that vendors sell but that is no tape, though it may have the columns or the name of one."""
+    header = set(head.header)
+    for columns, description in _STRANGERS.items():
+        if columns <= header:
+            return description
+    if head.lines and binance_archive.BARE_KLINE.fullmatch(head.lines[0]):
+        return binance_archive.KLINES
+    return None
+
+
+def _is_void(head: Head) -> bool:
+    return head.container == "text" and not head.lines
+
+
+def _is_empty(head: Head) -> bool:
+    if _is_void(head):
+        warnings.warn(f"{head.path}: the file is empty", TapeWarning, stacklevel=3)
+        return True
+    return False
+
+
+def _paths(source: Source, kind: Kind) -> list[Path]:
+    """Files of a source, none of them twice."""
+    entries = [source] if isinstance(source, str | os.PathLike) else list(source)
+    if not entries:
+        raise FileError("no file was given")
+    paths = [path for entry in entries for path in _expand(Path(entry).expanduser(), kind)]
+    twice = [path for index, path in enumerate(paths) if path in paths[:index]]
+    if twice:
+        raise FileError("the file was given twice", file=str(twice[0]))
+    return paths
+
+
+def _expand(path: Path, kind: Kind) -> list[Path]:
+    if path.is_dir():
+        return _of_directory(path, kind)
+    if path.exists() or not globbing.has_magic(str(path)):
+        return [path]
+    found = sorted(map(Path, globbing.glob(str(path), recursive=True)), key=_natural)
+    if not found:
+        raise FileError("no file matches", file=str(path))
+    return found
+
+
+def _of_directory(folder: Path, kind: Kind) -> list[Path]:
+    """Files of a folder that hold this kind; a file of no known format is an error, not a gap."""
+    tapes = [path for path in sorted(folder.iterdir(), key=_natural) if path.suffix in _SUFFIXES and path.is_file()]
+    fitting = []
+    for path in tapes:
+        head = read_head(path)
+        if _is_void(head) or any(kind in format_.kinds(head) for format_ in recognise(head)):
+            fitting.append(path)
+    if not fitting:
+        raise FileError(f"no file with {kind} in this folder", file=str(folder))
+    return fitting
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    """Sort key by which 2023-4-9 comes before 2023-4-10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", str(path))]

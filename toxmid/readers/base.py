@@ -1,0 +1,336 @@
+"""What a format is: how to know it, how to parse it, and how its rows become canonical rows.
+
+A format is a description, one small object in the file of its family. The machinery that all formats share stands here
+(columns, times, errors that name row and column) and in `tape` (instrument, window, duplicates, counts).
+"""
+
+from __future__ import annotations
+
+import abc
+import difflib
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+import polars as pl
+
+from toxmid.errors import DataError
+from toxmid.readers.files import Block, Head, ahead, blocks
+from toxmid.schema import MAX_NS, MIN_NS, Kind, probable_unit
+
+__all__ = ["FLAGS", "SIDES", "TAKER", "Clock", "Csv", "Format", "Identity", "Lines", "Table", "code", "is_true"]
+
+_NS_PER: Final = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
+
+SIDES: Final = pl.Enum(["buy", "sell", "unknown", "Buy", "Sell", "BUY", "SELL"])
+FLAGS: Final = pl.Enum(["true", "false", "True", "False", "TRUE", "FALSE", "1", "0"])
+_TRUE: Final = ("true", "True", "TRUE", "1")
+
+
+def code(column: str, codes: Mapping[str, int]) -> pl.Expr:
+    """Integer codes of a column of words; a missing word is 0."""
+    return pl.col(column).replace_strict(dict(codes), return_dtype=pl.Int8).fill_null(0)
+
+
+def is_true(column: str) -> pl.Expr:
+    """Boolean of a column of `FLAGS`: read as text, for a text "false" is truthy to a careless program."""
+    return pl.col(column).replace_strict({word: word in _TRUE for word in FLAGS.categories}, return_dtype=pl.Boolean)
+
+
+TAKER: Final = code("side", {word: {"b": 1, "s": -1, "u": 0}[word[0].lower()] for word in SIDES.categories})
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Whose tape a file is, as far as the file says."""
+
+    venue: str | None = None
+    symbol: str | None = None
+    found: Mapping[str, float] = field(default_factory=dict)  # facts of the instrument that the first rows show
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Rows of a file, parsed but not yet judged.
+
+    `frame` has a row per row of the file, with its number in `row` and its time in `ts` (int64 ns). `read` counts all
+    rows these stand for, `excluded` those of them that are not in the frame, by reason. Where the file says whose tape
+    it is row by row, `venue` and `symbol` say so.
+    """
+
+    frame: pl.DataFrame
+    read: int
+    excluded: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Table:
+    """How rows of a file become rows of one canonical table.
+
+    Parameters
+    ----------
+    columns : mapping
+        Expression over the file's columns for each canonical column but the times; sizes as the venue quotes them.
+    excluded : mapping
+        For each reason, the rows that are no market data.
+    distinct : tuple of str, optional
+        Columns in which two rows must differ to be two events; ``()`` means all columns of the file.
+    expand : callable, optional
+        Makes several rows of one (a row of a book snapshot is many levels), before `columns` are taken.
+    base_coin : bool
+        Sizes are base coin whatever the venue quotes.
+    """
+
+    columns: Mapping[str, pl.Expr]
+    excluded: Mapping[str, pl.Expr] = field(default_factory=dict)
+    distinct: tuple[str, ...] | None = None
+    expand: Callable[[pl.DataFrame], pl.DataFrame] | None = None
+    base_coin: bool = False
+
+    def rows(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Canonical columns of a frame of file rows, times still int64, sizes still as the venue quotes them."""
+        if self.expand is not None:
+            frame = self.expand(frame)
+        kept = [name for name in ("row", "ts", "ts_event") if name in frame.columns]
+        return frame.select(*kept, **self.columns)
+
+
+class Format(abc.ABC):
+    """One way in which vendors write tapes."""
+
+    name: str  # family and type, as "tardis-trades"
+    tables: Mapping[Kind, Table]  # what can be read from a file of this format
+
+    @abc.abstractmethod
+    def matches(self, head: Head) -> bool:
+        """Whether a file that begins like this may be of this format."""
+
+    @abc.abstractmethod
+    def identify(self, head: Head) -> Identity:
+        """Whose tape a file of this format is."""
+
+    def labelled(self) -> bool:
+        """Whether every row says whose it is, so that a file may hold several instruments."""
+        return True
+
+    def kinds(self, head: Head) -> tuple[Kind, ...]:
+        """Kinds that can be read from this very file."""
+        return tuple(self.tables)
+
+    @abc.abstractmethod
+    def lines(self, head: Head, kind: Kind, *, allow_partial: bool) -> Iterator[Lines]:
+        """All rows of a file, in bounded pieces."""
+
+    def rows(self, frame: pl.DataFrame, kind: Kind) -> pl.DataFrame:
+        """Canonical columns of parsed rows; times still int64, sizes still as the venue quotes them."""
+        return self.tables[kind].rows(frame)
+
+    def explain(self, head: Head) -> str | None:
+        """What keeps a file from being of this format, if it is nearly."""
+        return None
+
+
+@dataclass(frozen=True)
+class Csv(Format):
+    """Text with commas.
+
+    Parameters
+    ----------
+    name : str
+        Name of the format, ``family-type``.
+    dtypes : mapping
+        Columns the format needs, in file order; words are enumerations, so that a strange one is an error.
+    arrival, event : str
+        Columns with the two clocks; `arrival` becomes `ts`, `event` becomes `ts_event`.
+    units : tuple of str
+        Units in which the times may be; which one it is, the magnitude of the first time tells.
+    tables : mapping
+        What can be read from the file.
+    identity : callable
+        Whose tape it is, from the head of a file.
+    labels : mapping
+        Columns that say so row by row: ``{"venue": ..., "symbol": ...}``.
+    bare : pattern, optional
+        What the first line looks like in files without a header.
+    excluded_names : pattern, optional
+        File names that say it is something else with the same columns.
+    wide : pattern, optional
+        Further columns the format takes as numbers (levels of a book).
+    """
+
+    name: str
+    dtypes: Mapping[str, pl.DataType]
+    arrival: str
+    event: str
+    units: tuple[str, ...]
+    tables: Mapping[Kind, Table]
+    identity: Callable[[Head], Identity]
+    labels: Mapping[str, str] = field(default_factory=dict)
+    bare: re.Pattern[str] | None = None
+    excluded_names: re.Pattern[str] | None = None
+    wide: re.Pattern[str] | None = None
+
+    def labelled(self) -> bool:
+        return bool(self.labels)
+
+    def matches(self, head: Head) -> bool:
+        if not head.lines or (self.excluded_names is not None and self.excluded_names.search(head.name)):
+            return False
+        return self._has_header(head) or self._is_bare(head)
+
+    def identify(self, head: Head) -> Identity:
+        return self.identity(head)
+
+    def explain(self, head: Head) -> str | None:
+        header = head.header
+        missing = [name for name in self.dtypes if name not in header]
+        if not header or len(missing) * 2 > len(self.dtypes):
+            return None
+        guesses = {name: difflib.get_close_matches(name, header, n=1) for name in missing}
+        meant = ", ".join(f"{close[0]!r} for {name!r}" for name, close in guesses.items() if close)
+        return f"{self.name} needs {', '.join(missing)}" + (f", did you mean {meant}?" if meant else "")
+
+    def lines(self, head: Head, kind: Kind, *, allow_partial: bool) -> Iterator[Lines]:
+        if not head.lines:
+            return
+        names = tuple(self.dtypes) if self._is_bare(head) else head.header
+        parser = _Parser(head.path, self._schema(names), None if self._is_bare(head) else head.lines[0].encode())
+        clock = Clock(self.units, head.path)
+        for block in ahead(blocks(head.path, allow_partial=allow_partial)):
+            lines = parser.parse(block)
+            frame = lines.frame.with_columns(
+                clock.nanoseconds(lines.frame, self.arrival).alias("ts"),
+                clock.nanoseconds(lines.frame, self.event).alias("ts_event"),
+                **{label: pl.col(column) for label, column in self.labels.items()},
+            )
+            yield Lines(frame, lines.read, lines.excluded)
+
+    def _has_header(self, head: Head) -> bool:
+        return set(self.dtypes) <= set(head.header)
+
+    def _is_bare(self, head: Head) -> bool:
+        return self.bare is not None and self.bare.fullmatch(head.lines[0]) is not None
+
+    def _schema(self, names: tuple[str, ...]) -> dict[str, pl.DataType]:
+        numbers = {name for name in names if self.wide is not None and self.wide.fullmatch(name)}
+        return {name: pl.Float64() if name in numbers else self.dtypes.get(name, pl.String()) for name in names}
+
+
+class Clock:
+    """Turns the times of one file into nanoseconds. The first time tells the unit, every other must agree with it."""
+
+    def __init__(self, units: tuple[str, ...], path: Path) -> None:
+        self._units = units
+        self._file = str(path)
+        self._unit: str | None = None
+
+    def nanoseconds(self, frame: pl.DataFrame, column: str) -> pl.Series:
+        """Times of a column as int64 nanoseconds; `frame` has the number of each row in `row`."""
+        times = frame[column]
+        if frame.height == 0:
+            return times.cast(pl.Int64)
+        factor = _NS_PER[self._settle(frame, column)]
+        good = times.is_between(-(-MIN_NS // factor), MAX_NS // factor).fill_null(False)
+        if not good.all():
+            self._refuse(frame, column, int(good.arg_min() or 0))
+        return times * factor
+
+    def _settle(self, frame: pl.DataFrame, column: str) -> str:
+        if self._unit is None:
+            unit = probable_unit(int(frame[column][0] or 0))
+            if unit not in self._units:
+                self._refuse(frame, column, 0)
+            self._unit = unit
+        assert self._unit is not None
+        return self._unit
+
+    def _refuse(self, frame: pl.DataFrame, column: str, index: int) -> NoReturn:
+        value, row = frame[column][index], int(frame["row"][index])
+        if value is None:
+            raise DataError("time is missing", file=self._file, row=row, column=column)
+        unit = probable_unit(int(value))
+        expected = " or ".join(_UNIT_NAMES[name] for name in ((self._unit,) if self._unit else self._units))
+        hint = f": it looks like {_UNIT_NAMES[unit]}" if unit is not None else ""
+        raise DataError(
+            f"time is outside 2009..2100{hint}",
+            file=self._file,
+            row=row,
+            column=column,
+            found=value,
+            expected=f"{expected} since 1970",
+        )
+
+
+class _Parser:
+    """Blocks of comma separated text to typed frames; polars parses, this class says where it could not."""
+
+    def __init__(self, path: Path, schema: Mapping[str, pl.DataType], header: bytes | None) -> None:
+        self._file = str(path)
+        self._schema = schema
+        self._header = header
+        self._names = ",".join(schema).encode() + b"\n"
+        repeated = [name for index, name in enumerate(schema) if name in list(schema)[:index]]
+        if repeated:
+            raise DataError("two columns have one name", file=self._file, row=1, column=repeated[0])
+
+    def parse(self, block: Block) -> Lines:
+        data, first_row = block.data.replace(b"\r\n", b"\n") if b"\r" in block.data else block.data, block.first_row
+        if first_row == 1 and self._header is not None:
+            data, first_row = data[len(self._header) + 1 :], 2
+        data, headers = self._without_headers(data)
+        frame = self._read(data, first_row)
+        rows = block.lines - (first_row - block.first_row)
+        if frame.height != rows:
+            raise DataError("a quote is open over several lines", file=self._file, row=first_row)
+        frame = frame.with_row_index("row", first_row)
+        filled = frame.filter(~pl.all_horizontal(pl.exclude("row").is_null()))
+        excluded = {
+            "repeated_headers": headers,
+            "blank_lines": rows - filled.height - headers,
+            "partial_last_line": block.partial,
+        }
+        return Lines(filled, rows + block.partial, {reason: count for reason, count in excluded.items() if count})
+
+    def _without_headers(self, data: bytes) -> tuple[bytes, int]:
+        """Blank the headers inside: files of several days put one after another have one at each seam."""
+        if self._header is None:
+            return data, 0
+        inside = b"\n" + self._header + b"\n"
+        data = data[len(self._header) :] if (leads := data.startswith(inside[1:])) else data
+        count = data.count(inside)
+        return data.replace(inside, b"\n\n") if count else data, count + leads
+
+    def _read(self, data: bytes, first_row: int) -> pl.DataFrame:
+        try:
+            return pl.read_csv(self._names + data, schema=self._schema)
+        except pl.exceptions.PolarsError as error:
+            raise self._locate(data, first_row, error) from None
+
+    def _locate(self, data: bytes, first_row: int, error: Exception) -> DataError:
+        """Find what the parser could not read: it names no row."""
+        width = len(self._schema)
+        for index, line in enumerate(data.split(b"\n")):
+            fields = line.decode("utf-8", "replace").split(",")
+            if len(fields) > width:
+                found = fields[width:]
+                return DataError(
+                    "more fields than columns", file=self._file, row=first_row + index, found=found, expected=f"{width}"
+                )
+            for text, (name, dtype) in zip(fields, self._schema.items(), strict=False):
+                if text and pl.Series([text.strip()]).cast(dtype, strict=False)[0] is None:
+                    expected = ", ".join(dtype.categories) if isinstance(dtype, pl.Enum) else _TYPE_NAMES[dtype]
+                    return DataError(
+                        "cannot be read",
+                        file=self._file,
+                        row=first_row + index,
+                        column=name,
+                        found=text,
+                        expected=expected,
+                    )
+        return DataError(f"cannot be read: {str(error).splitlines()[0]}", file=self._file, row=first_row)
+
+
+_UNIT_NAMES: Final = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+_TYPE_NAMES: Final[Mapping[Any, str]] = {pl.Int64(): "an integer", pl.Float64(): "a number", pl.String(): "text"}

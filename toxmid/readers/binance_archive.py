@@ -1,0 +1,136 @@
+"""Binance public archive: a CSV in a zip per type, day and symbol, with exchange time only.
+
+Spot files have no header and are in microseconds since 2025, in milliseconds before; files of futures are in
+milliseconds and have a header if they are recent. ``is_buyer_maker`` true means that the taker sold. The venue is not
+in the file: spot has one column more, and USD-M and COIN-M differ by the symbol in the file name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+
+from toxmid.readers.base import FLAGS, SIDES, TAKER, Csv, Identity, Table, is_true
+from toxmid.readers.files import Head
+from toxmid.schema import Kind
+
+__all__ = ["BARE_KLINE", "FORMATS", "KLINES", "STRANGERS"]
+
+_INT, _NUMBER, _TIME, _FLAG = r"\d+", r"[\d.]+", r"\d{13}(?:\d{3})?", r"(?i:true|false|1|0)"
+_SYMBOL: Final = re.compile(
+    r"(?:^|[\s/])([A-Z0-9]{4,}(?:_PERP|_\d{6})?)-(?:aggTrades|trades|bookTicker|liquidationSnapshot)"
+)
+_DELIVERY: Final = re.compile(_SYMBOL.pattern.replace("(?:_PERP|_\\d{6})?", "(?:_PERP|_\\d{6})"))
+_NOT_DELIVERY: Final = re.compile(_SYMBOL.pattern.replace("(?:_PERP|_\\d{6})?", ""))
+
+_BUYER_MAKER: Final = pl.when(is_true("is_buyer_maker")).then(-1).otherwise(1).cast(pl.Int8)
+
+
+def _symbol(name: str) -> str | None:
+    match = _SYMBOL.search(name)
+    return match[1] if match is not None else None
+
+
+def _archive(
+    name: tuple[str, str], dtypes: Mapping[str, Any], time: str, tables: Mapping[Kind, Table], bare: str | None = None
+) -> Csv:
+    venue = name[0]
+    return Csv(
+        name="-".join(name),
+        dtypes=dtypes,
+        arrival=time,
+        event=time,
+        units=("ms", "us"),
+        tables=tables,
+        identity=lambda head: Identity(
+            venue, _symbol(head.name), _contract_value(head) if "base_qty" in dtypes else {}
+        ),
+        bare=re.compile(bare) if bare is not None else None,
+        excluded_names={"binance-futures": _DELIVERY, "binance-delivery": _NOT_DELIVERY}.get(venue),
+    )
+
+
+def _contract_value(head: Head) -> Mapping[str, float]:
+    """Worth of a COIN-M contract from rows that give a trade both in contracts and in coin, rounded to whole units."""
+    rows = [line.split(",")[1:4] for line in head.lines if line[:1].isdigit()]
+    price, contracts, coin = np.array(rows, dtype=np.float64).reshape(-1, 3).T
+    value = float(np.round(np.median(coin * price / contracts))) if rows else 0.0
+    return {"contract_value": value} if value > 0 else {}
+
+
+def _trades(name: tuple[str, str], dtypes: Mapping[str, Any], size: str, bare: str) -> Csv:
+    identifier, time = next(iter(dtypes)), next(column for column in dtypes if column in ("time", "transact_time"))
+    columns = {"price": pl.col("price"), "size": pl.col(size), "side": _BUYER_MAKER, "id": pl.col(identifier)}
+    return _archive(name, dtypes, time, {"trades": Table(columns, distinct=("id",))}, bare)
+
+
+_F: Final = pl.Float64()
+_AGGREGATE: Final = {
+    "agg_trade_id": pl.String(),
+    "price": _F,
+    "quantity": _F,
+    "first_trade_id": pl.String(),
+    "last_trade_id": pl.String(),
+    "transact_time": pl.Int64(),
+    "is_buyer_maker": FLAGS,
+}
+_AGGREGATE_ROW: Final = ",".join((_INT, _NUMBER, _NUMBER, _INT, _INT, _TIME, _FLAG))
+_SINGLE_ROW: Final = ",".join((_INT, _NUMBER, _NUMBER, _NUMBER, _TIME, _FLAG))
+
+
+def _single(other: str) -> dict[str, Any]:
+    """Columns of single trades; `other` is the size in quote currency, or in coin where `qty` counts contracts."""
+    return {"id": pl.String(), "price": _F, "qty": _F, other: _F, "time": pl.Int64(), "is_buyer_maker": FLAGS}
+
+
+def _quotes(venue: str) -> Csv:
+    dtypes = dict.fromkeys(("best_bid_price", "best_bid_qty", "best_ask_price", "best_ask_qty"), _F)
+    columns = dict(zip(("bid", "bid_size", "ask", "ask_size"), (pl.col(name) for name in dtypes), strict=True))
+    # Trades carry the time of matching, so quotes are put on that clock too, not on the time of sending.
+    times = {"transaction_time": pl.Int64(), "event_time": pl.Int64()}
+    return _archive((venue, "bookTicker"), dtypes | times, "transaction_time", {"quotes": Table(columns)})
+
+
+def _liquidations(venue: str) -> Csv:
+    dtypes = {
+        "time": pl.Int64(),
+        "side": SIDES,
+        "original_quantity": _F,
+        "price": _F,
+        "average_price": _F,
+        "order_status": pl.String(),
+        "accumulated_fill_quantity": _F,
+    }
+    # "price" is the limit of the forced order; what it paid is the average price of what was filled.
+    columns = {"side": TAKER, "price": pl.col("average_price"), "size": pl.col("accumulated_fill_quantity")}
+    unfilled = {"not_filled": pl.col("accumulated_fill_quantity") == 0}
+    table = Table(columns, excluded=unfilled, distinct=())  # the archive writes every row twice
+    return _archive((venue, "liquidationSnapshot"), dtypes, "time", {"liquidations": table})
+
+
+FORMATS: Final = (
+    _trades(("binance", "aggTrades"), _AGGREGATE | {"is_best_match": FLAGS}, "quantity", f"{_AGGREGATE_ROW},{_FLAG}"),
+    _trades(("binance", "trades"), _single("quote_qty") | {"is_best_match": FLAGS}, "qty", f"{_SINGLE_ROW},{_FLAG}"),
+    _trades(("binance-futures", "aggTrades"), _AGGREGATE, "quantity", _AGGREGATE_ROW),
+    _trades(("binance-delivery", "aggTrades"), _AGGREGATE, "quantity", _AGGREGATE_ROW),
+    _trades(("binance-futures", "trades"), _single("quote_qty"), "qty", _SINGLE_ROW),
+    _trades(("binance-delivery", "trades"), _single("base_qty"), "qty", _SINGLE_ROW),
+    _quotes("binance-futures"),
+    _quotes("binance-delivery"),
+    _liquidations("binance-futures"),
+    _liquidations("binance-delivery"),
+)
+
+# Files of the archive that are no tapes. All four kinds of candles share one file name, mark and index prices included.
+KLINES: Final = "a Binance kline file, which holds candles"
+STRANGERS: Final = {
+    frozenset({"open_time", "close_time"}): KLINES,
+    frozenset({"percentage", "depth"}): "a Binance bookDepth file, which holds sums of depth every 30 seconds",
+    frozenset({"sum_open_interest"}): "a Binance metrics file, which holds open interest every 5 minutes",
+    frozenset({"calc_time", "last_funding_rate"}): "a Binance fundingRate file",
+}
+BARE_KLINE: Final = re.compile(rf"{_TIME}(?:,{_NUMBER}){{5}},{_TIME}(?:,{_NUMBER}){{5}}")

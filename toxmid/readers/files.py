@@ -1,0 +1,311 @@
+"""From a path to whole lines of text: decompression with every integrity check there is, in bounded memory.
+
+Most readers of market data trust the decompressor to complain, and most decompressors end silently when a file was cut.
+Here a file either arrives complete, or the error says how far it got.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeVar
+
+import pyarrow as pa
+
+from toxmid.errors import FileError
+
+__all__ = ["BLOCK", "Block", "Head", "TapeWarning", "ahead", "blocks", "fingerprint", "read_head"]
+
+BLOCK: Final = 1 << 25  # bytes of text parsed at once: about half a million rows of trades
+_PIECE: Final = 1 << 20
+_HEAD: Final = 1 << 16
+
+_GZIP: Final = b"\x1f\x8b"
+_ZSTD: Final = b"\x28\xb5\x2f\xfd"
+_ZIP: Final = b"PK\x03\x04"
+_PARQUET: Final = b"PAR1"
+_ARROW: Final = b"ARROW1"
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+_HTML: Final = (b"<!doctype", b"<html", b"<?xml", b"<head", b"<error")
+
+T = TypeVar("T")
+
+
+class TapeWarning(UserWarning):
+    """Something about a file that a person should know, though it could be read."""
+
+
+class _CutError(Exception):
+    """The compressed data end before their end mark; `args[0]` says what is missing."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Some whole lines of a file.
+
+    `first_row` counts lines from 1; `partial` is 1 where a cut last line was dropped after these lines.
+    """
+
+    data: bytes
+    first_row: int
+    lines: int
+    partial: int = 0
+
+
+@dataclass(frozen=True)
+class Head:
+    """What the beginning of a file shows: enough to tell what it is."""
+
+    path: Path
+    container: str  # "text", "parquet", "arrow"
+    lines: tuple[str, ...]  # complete lines only; empty where the container is not text
+    name: str  # of the file and, in an archive, of its member
+
+    @property
+    def header(self) -> tuple[str, ...]:
+        """Fields of the first line."""
+        return tuple(field.strip().strip('"') for field in self.lines[0].split(",")) if self.lines else ()
+
+
+def read_head(path: Path) -> Head:
+    """Look at the beginning of a file.
+
+    Raises
+    ------
+    FileError
+        The file is missing or unreadable, a web page, or neither text nor a known container.
+    """
+    first = _first_bytes(path, 8)
+    if first.startswith(_PARQUET):
+        return Head(path, "parquet", (), path.name)
+    if first.startswith(_ARROW):
+        return Head(path, "arrow", (), path.name)
+    text = bytearray()
+    try:
+        for piece in _pieces(path):
+            text += piece
+            if len(text) >= _HEAD:
+                break
+    except _CutError as cut:
+        if not text:
+            raise FileError(f"{cut}, before the first line", file=str(path)) from None
+    name = f"{path.name} {_member(path).filename}" if first.startswith(_ZIP) else path.name
+    return Head(path, "text", _head_lines(bytes(text), path), name)
+
+
+def blocks(path: Path, *, allow_partial: bool = False, size: int = BLOCK) -> Iterator[Block]:
+    """Whole lines of a text file, compressed or not, in blocks of about `size` bytes.
+
+    Parameters
+    ----------
+    path : Path
+        Plain text, gzip (any number of members), zstd (any number of frames) or a zip with one member.
+    allow_partial : bool
+        Accept a file that was cut: its last, incomplete line is dropped and counted.
+    size : int
+        Bytes of one block before the cut at a line end.
+
+    Raises
+    ------
+    FileError
+        Cut or corrupt data, data after the end, a last line without newline.
+    """
+    row, rest = 1, b""
+    pieces = _without_mark(_pieces(path))
+    while True:
+        buffer = bytearray(rest)
+        cut = _fill(buffer, pieces, size)
+        ended = cut is not None or len(buffer) < size
+        end = buffer.rfind(b"\n") + 1
+        lines = buffer.count(b"\n", 0, end)
+        if cut is not None:
+            _refuse_cut(path, row + lines, cut, allow_partial)
+        rest = bytes(buffer[end:])
+        if ended and rest:
+            _refuse_partial(path, row + lines, rest, allow_partial)
+            yield Block(bytes(buffer[:end]), row, lines, partial=1)
+            return
+        if not end and rest:
+            raise FileError("a line is longer than a block; not a table of text", file=str(path), row=row)
+        if lines:
+            yield Block(bytes(buffer[:end]), row, lines)
+        if ended:
+            return
+        row += lines
+
+
+def ahead(iterator: Iterator[T]) -> Iterator[T]:
+    """The same items, each fetched in a thread while the one before it is in use.
+
+    Decompression releases the interpreter lock, so it runs beside the parser; nothing is left running afterwards.
+    """
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        pending = pool.submit(next, iterator, None)
+        while (item := pending.result()) is not None:
+            pending = pool.submit(next, iterator, None)
+            yield item
+
+
+def fingerprint(path: Path) -> str:
+    """SHA-256 of a file as hexadecimal text."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _fill(buffer: bytearray, pieces: Iterator[bytes], size: int) -> _CutError | None:
+    """Append pieces until the buffer is full or the file ends; a cut is handed back, for what came before it counts."""
+    try:
+        while len(buffer) < size:
+            piece = next(pieces, None)
+            if piece is None:
+                return None
+            buffer += piece
+    except _CutError as cut:
+        return cut
+    return None
+
+
+def _refuse_cut(path: Path, row: int, cut: _CutError, allow_partial: bool) -> None:
+    message = f"{cut} of row {row}, {row - 1} rows are complete"
+    if not allow_partial:
+        raise FileError(message, file=str(path), row=row)
+    warnings.warn(f"{path}: {message}", TapeWarning, stacklevel=2)
+
+
+def _refuse_partial(path: Path, row: int, rest: bytes, allow_partial: bool) -> None:
+    shown = rest[-60:].decode("utf-8", "replace")
+    if not allow_partial:
+        raise FileError(
+            "the last line has no end and may be cut",
+            file=str(path),
+            row=row,
+            found=shown,
+            expected="a newline (allow_partial drops this line and counts it)",
+        )
+    warnings.warn(f"{path}, row {row}: the last line is cut and was dropped ({shown!r})", TapeWarning, stacklevel=2)
+
+
+def _first_bytes(path: Path, count: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(count)
+    except FileNotFoundError:
+        raise FileError("no such file", file=str(path)) from None
+    except OSError as error:
+        raise FileError(f"cannot be read: {error.strerror}", file=str(path)) from None
+
+
+def _head_lines(text: bytes, path: Path) -> tuple[str, ...]:
+    start = text.removeprefix(_BYTE_ORDER_MARK)
+    if start.lstrip()[:16].lower().startswith(_HTML):
+        shown = start.lstrip()[:40].decode("utf-8", "replace")
+        raise FileError("a web page, not market data: the download failed", file=str(path), found=shown)
+    whole = start[: start.rfind(b"\n") + 1] or start
+    if b"\0" in whole:
+        raise FileError("binary data of an unknown format", file=str(path), found=whole[:8])
+    try:
+        return tuple(whole.decode("utf-8").splitlines())
+    except UnicodeDecodeError:
+        raise FileError("not text in UTF-8", file=str(path), found=whole[:8]) from None
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    """Uncompressed bytes of a file, whatever it is packed in."""
+    magic = _first_bytes(path, 8)
+    unpack = next((unpack for mark, unpack in _UNPACK.items() if magic.startswith(mark)), _plain)
+    return unpack(path)
+
+
+def _without_mark(pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """The same bytes without the byte order mark that some programs put before the first."""
+    for index, piece in enumerate(pieces):
+        yield piece.removeprefix(_BYTE_ORDER_MARK) if index == 0 else piece
+
+
+def _plain(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while piece := file.read(_PIECE):
+            yield piece
+
+
+def _gzip(path: Path) -> Iterator[bytes]:
+    """All members of a gzip file; zlib itself checks the CRC and the length of each."""
+    with path.open("rb") as file:
+        packed = file.read(_PIECE)
+        while packed:
+            member = zlib.decompressobj(wbits=31)
+            while not member.eof:
+                packed = packed or file.read(_PIECE)
+                try:
+                    piece = member.decompress(packed, _PIECE)
+                except zlib.error as error:
+                    raise FileError(f"corrupt gzip data near byte {file.tell()}: {error}", file=str(path)) from None
+                # Output may still be pending inside zlib when all input is consumed: only both together mean the end.
+                if not packed and not piece and not member.eof:
+                    raise _CutError("the gzip data end in the middle")
+                yield piece
+                packed = member.unconsumed_tail
+            packed = _next_member(path, member.unused_data or file.read(_PIECE), file.read)
+
+
+def _next_member(path: Path, packed: bytes, read: Callable[[int], bytes]) -> bytes:
+    """Start of the next gzip member, or nothing. Tapes copied from block devices are padded with zeros."""
+    padding = 0
+    while packed and not packed.strip(b"\0"):
+        padding += len(packed)
+        packed = read(_PIECE)
+    stripped = packed.lstrip(b"\0")
+    padding += len(packed) - len(stripped)
+    if len(stripped) == 1:
+        stripped += read(_PIECE)
+    if stripped and not stripped.startswith(_GZIP):
+        raise FileError("there is something else after the end of the gzip data", file=str(path), found=stripped[:16])
+    if padding:
+        warnings.warn(f"{path}: {padding} zero bytes after the gzip data were passed over", TapeWarning, stacklevel=2)
+    return stripped
+
+
+def _zstd(path: Path) -> Iterator[bytes]:
+    with pa.OSFile(str(path)) as file, pa.CompressedInputStream(file, "zstd") as stream:
+        while True:
+            try:
+                piece = stream.read(_PIECE)
+            except OSError as error:
+                if "Truncated" in str(error):
+                    raise _CutError("the zstd data end in the middle") from None
+                raise FileError(f"corrupt zstd data: {error}", file=str(path)) from None
+            if not piece:
+                return
+            yield piece
+
+
+def _zip(path: Path) -> Iterator[bytes]:
+    """The only member of a zip; zipfile checks its CRC when it reaches the end."""
+    member = _member(path)
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(member) as file:
+            while piece := file.read(_PIECE):
+                yield piece
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise FileError(f"corrupt or unreadable zip: {error}", file=str(path)) from None
+
+
+def _member(path: Path) -> zipfile.ZipInfo:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [info for info in archive.infolist() if not info.is_dir()]
+    except zipfile.BadZipFile as error:
+        raise FileError(f"corrupt or cut zip: {error}", file=str(path)) from None
+    if len(members) != 1:
+        names = [info.filename for info in members]
+        raise FileError("a zip must hold one file", file=str(path), found=names, expected="one file")
+    return members[0]
+
+
+_UNPACK: Final = {_GZIP: _gzip, _ZSTD: _zstd, _ZIP: _zip}

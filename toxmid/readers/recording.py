@@ -1,0 +1,262 @@
+"""Raw recordings of Binance streams as the collector of hftbacktest writes them: ``<local time> <JSON>`` per line.
+
+The local time has 16 digits (microseconds) in files of 2023 and 19 (nanoseconds) since 2024. One file holds depth
+updates, best quotes, trades and a REST snapshot of the book, and gives each reader its kind.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, Final
+
+import polars as pl
+
+from toxmid.errors import DataError
+from toxmid.readers.base import Clock, Format, Identity, Lines, Table, code
+from toxmid.readers.files import Block, Head, ahead, blocks
+from toxmid.schema import Kind
+
+__all__ = ["FORMATS"]
+
+_FIRST: Final = re.compile(r"\d{16}(?:\d{3})? \{.*")
+_SYMBOL: Final = re.compile(r'"(?:s|symbol)":"([^"]+)"')
+
+_TEXTS: Final = pl.List(pl.List(pl.String))
+_TEXT: Final = pl.String()
+_INT: Final = pl.Int64()
+
+
+def _payload(**fields: Any) -> pl.Struct:
+    """Type of a message: the stream wraps what the venue sent in `data`."""
+    return pl.Struct({"data": pl.Struct(fields)})
+
+
+_ORDER: Final = pl.Struct({"s": _TEXT, "S": _TEXT, "ap": _TEXT, "z": _TEXT, "X": _TEXT, "T": _INT})
+_DEPTH: Final = pl.Struct(
+    {
+        "data": pl.Struct({"s": _TEXT, "T": _INT, "E": _INT, "u": _INT, "b": _TEXTS, "a": _TEXTS}),
+        "lastUpdateId": _INT,
+        "symbol": _TEXT,
+        "T": _INT,
+        "bids": _TEXTS,
+        "asks": _TEXTS,
+    }
+)
+_QUOTE: Final = _payload(s=_TEXT, T=_INT, E=_INT, b=_TEXT, B=_TEXT, a=_TEXT, A=_TEXT)
+_TRADE: Final = _payload(s=_TEXT, T=_INT, t=_INT, p=_TEXT, q=_TEXT, X=_TEXT, m=pl.Boolean())
+
+# Name of the stream, the kind it feeds, and the type of its messages.
+_STREAMS: Final[dict[Kind, tuple[str, pl.Struct]]] = {
+    "trades": ("trade", _TRADE),
+    "book": ("depth", _DEPTH),
+    "quotes": ("bookTicker", _QUOTE),
+    "liquidations": ("forceOrder", _payload(E=_INT, o=_ORDER)),
+    "mark": ("markPrice", _payload(s=_TEXT, E=_INT, p=_TEXT)),
+}
+
+
+def _number(name: str) -> pl.Expr:
+    return pl.col(name).cast(pl.Float64, strict=False)  # what is no number becomes NaN, and the core counts it
+
+
+def _levels(frame: pl.DataFrame) -> pl.DataFrame:
+    """One row per level: bids and asks of a message together, messages in their order."""
+    kept = ("row", "ts", "ts_event", "snapshot")
+    halves = [
+        frame.select(*kept, pl.lit(side, pl.Int8).alias("side"), pl.col(column).alias("level"))
+        .filter(pl.col("level").list.len() > 0)
+        .explode("level")
+        for side, column in ((1, "b"), (-1, "a"))
+    ]
+    levels = pl.concat(halves).sort("row", maintain_order=True)
+    return levels.with_columns(price=pl.col("level").list.get(0), size=pl.col("level").list.get(1))
+
+
+class Recording(Format):
+    """Lines of ``<local time> <JSON>``."""
+
+    name = "hftbacktest-raw"
+    tables = {  # noqa: RUF012 (constant of the class)
+        "trades": Table(
+            {
+                "price": _number("p"),
+                "size": _number("q"),
+                "side": pl.when("m").then(-1).otherwise(1).cast(pl.Int8),  # m: the buyer was the maker
+                "id": pl.col("t").cast(pl.String),
+            },
+            # Prints of the insurance fund and of auto-deleveraging happen at prices the market never saw.
+            excluded={"not_market_trades": pl.col("X").is_not_null() & (pl.col("X") != "MARKET")},
+            distinct=("t",),
+        ),
+        "book": Table(
+            {
+                "side": pl.col("side"),
+                "price": _number("price"),
+                "size": _number("size"),
+                "snapshot": pl.col("snapshot"),
+            },
+            excluded={
+                "older_than_snapshot": pl.col("stale"),
+                "empty_messages": (pl.col("b").list.len() + pl.col("a").list.len()) == 0,
+            },
+            expand=_levels,
+        ),
+        "quotes": Table({"bid": _number("b"), "bid_size": _number("B"), "ask": _number("a"), "ask_size": _number("A")}),
+        "liquidations": Table(
+            {
+                "side": code("S", {"BUY": 1, "SELL": -1}),
+                "price": _number("ap"),
+                "size": _number("z"),
+            },
+            excluded={"not_filled": pl.col("X") != "FILLED"},
+            distinct=("s", "S", "ap", "z", "T"),
+        ),
+        "mark": Table({"price": _number("p")}),
+    }
+
+    def matches(self, head: Head) -> bool:
+        return bool(head.lines) and _FIRST.fullmatch(head.lines[0]) is not None
+
+    def identify(self, head: Head) -> Identity:
+        text = "\n".join(head.lines)
+        symbol = _SYMBOL.search(text)
+        if '"ps":' in text or '"pair":' in text:
+            venue = "binance-delivery"
+        elif '"pu":' in text or '"e":"bookTicker"' in text or '"X":' in text:
+            venue = "binance-futures"
+        else:
+            venue = "binance"
+        return Identity(venue, symbol[1] if symbol is not None else None)
+
+    def lines(self, head: Head, kind: Kind, *, allow_partial: bool) -> Iterator[Lines]:
+        clock = Clock(("us", "ns"), head.path)
+        book = _Book()
+        for block in ahead(blocks(head.path, allow_partial=allow_partial)):
+            messages, other = _messages(block, kind, head)
+            decoded = _decode(messages, kind, head)
+            frame = decoded.with_columns(
+                clock.nanoseconds(decoded, "local").alias("ts"),
+                # Spot quotes and REST snapshots carry no exchange time; then, as vendors do, arrival stands in.
+                pl.coalesce(pl.col("event") * 10**6, clock.nanoseconds(decoded, "local")).alias("ts_event"),
+            )
+            frame = book.follow(frame) if kind == "book" else frame
+            excluded = {"other_kinds": other, "partial_last_line": block.partial}
+            yield Lines(frame, block.lines + block.partial, {reason: n for reason, n in excluded.items() if n})
+
+
+FORMATS: Final = (Recording(),)
+
+
+def _messages(block: Block, kind: Kind, head: Head) -> tuple[pl.DataFrame, int]:
+    """Lines of one kind, still text, and how many lines are of other kinds."""
+    text = pl.Series("line", block.data.decode("utf-8", "replace").removesuffix("\n").split("\n"))
+    if len(text) != block.lines:
+        raise DataError("lines cannot be counted", file=str(head.path), row=block.first_row)
+    parts = pl.col("line").str.splitn(" ", 2)
+    frame = (
+        text.to_frame()
+        .select(local=parts.struct[0].cast(pl.Int64, strict=False), json=parts.struct[1])
+        .with_row_index("row", block.first_row)
+    )
+    broken = frame.filter(pl.col("local").is_null() | ~pl.col("json").str.starts_with("{").fill_null(False))
+    if broken.height:
+        index = broken["row"][0] - block.first_row
+        raise DataError(
+            "not a recorded message",
+            file=str(head.path),
+            row=broken["row"][0],
+            found=text[index][:60],
+            expected="<time> <JSON>",
+        )
+    wanted = pl.col("json").str.extract(r'^\{"stream":"[^"@]*@([A-Za-z]+)') == _STREAMS[kind][0]
+    if kind == "book":
+        wanted = wanted.fill_null(False) | pl.col("json").str.starts_with('{"lastUpdateId"')
+    messages = frame.filter(wanted)
+    return messages, frame.height - messages.height
+
+
+def _decode(messages: pl.DataFrame, kind: Kind, head: Head) -> pl.DataFrame:
+    """Messages of one kind as columns: their fields, `event` (exchange time in ms) and `symbol`."""
+    try:
+        decoded = messages.with_columns(pl.col("json").str.json_decode(_STREAMS[kind][1])).unnest("json")
+    except pl.exceptions.PolarsError as error:
+        raise _locate(messages, head, error) from None
+    if kind == "book":
+        return _decoded_book(decoded)
+    decoded = decoded.unnest("data")
+    if kind == "liquidations":
+        decoded = decoded.unnest("o")
+    times = [pl.col(name) for name in ("T", "E") if name in decoded.columns]
+    return decoded.with_columns(event=pl.coalesce(times), symbol=pl.col("s") if "s" in decoded.columns else None)
+
+
+def _decoded_book(decoded: pl.DataFrame) -> pl.DataFrame:
+    inner = pl.col("data").struct
+    return decoded.select(
+        "row",
+        "local",
+        event=pl.coalesce(inner["T"], inner["E"], "T"),
+        symbol=pl.coalesce(inner["s"], "symbol"),
+        last=pl.coalesce(inner["u"], "lastUpdateId"),
+        snapshot=pl.col("lastUpdateId").is_not_null(),
+        b=pl.coalesce(inner["b"], "bids"),
+        a=pl.coalesce(inner["a"], "asks"),
+    )
+
+
+def _locate(messages: pl.DataFrame, head: Head, error: Exception) -> DataError:
+    for row, text in messages.select("row", "json").iter_rows():
+        try:
+            json.loads(text)
+        except ValueError as problem:
+            return DataError(f"broken JSON: {problem}", file=str(head.path), row=row, found=text[-60:])
+    reason = str(error).splitlines()[0]
+    return DataError(f"messages cannot be read: {reason}", file=str(head.path), row=messages["row"][0])
+
+
+class _Book:
+    """Puts REST snapshots and streamed updates of one file in step.
+
+    A snapshot travels slower than the stream: when it arrives, updates newer than it have arrived already, and updates
+    older than it may still come. The former are put into the snapshot, so that it is the book as known at that moment;
+    the latter are marked stale. Without this the book is wrong at the start of every recording.
+    """
+
+    _KEPT = 1000  # messages; more than a venue sends while a REST call is under way
+
+    def __init__(self) -> None:
+        self._floor: int | None = None  # update id of the last snapshot
+        self._recent: pl.DataFrame | None = None
+
+    def follow(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Mark stale updates and complete the snapshots among the messages of a block."""
+        updates = pl.concat([self._recent, frame]) if self._recent is not None else frame
+        for index in frame["snapshot"].arg_true():
+            frame = self._complete(frame, index, updates.filter(~pl.col("snapshot")))
+        floor = pl.when("snapshot").then("last").forward_fill().fill_null(pl.lit(self._floor, pl.Int64))
+        result = frame.with_columns(floor=floor).with_columns(
+            stale=(~pl.col("snapshot") & (pl.col("last") <= pl.col("floor"))).fill_null(False)
+        )
+        if result.height:
+            self._floor = result["floor"][-1]
+            self._recent = updates.tail(self._KEPT)
+        return result.drop("floor")
+
+    @staticmethod
+    def _complete(frame: pl.DataFrame, index: int, updates: pl.DataFrame) -> pl.DataFrame:
+        snapshot = frame[index]
+        row, last = snapshot["row"][0], snapshot["last"][0]
+        newer = updates.filter((pl.col("row") < row) & (pl.col("last") > last))
+        changes = {half: [_merged(snapshot[half][0].to_list(), newer[half].to_list())] for half in ("b", "a")}
+        completed = snapshot.with_columns(pl.Series(half, levels, dtype=_TEXTS) for half, levels in changes.items())
+        return pl.concat([frame[:index], completed, frame[index + 1 :]])
+
+
+def _merged(levels: list[list[str]], updates: list[list[list[str]]]) -> list[list[str]]:
+    """Half of a book after updates: the last size of each price, without the deleted ones."""
+    book = {float(price): [price, size] for price, size in (level[:2] for level in levels)}
+    for update in updates:
+        book |= {float(level[0]): level[:2] for level in update}
+    return [level for level in book.values() if float(level[1]) > 0]

@@ -1,0 +1,264 @@
+"""A tape: files of one instrument and one kind, read as canonical frames, every row accounted for."""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import polars as pl
+
+from toxmid.errors import DataError
+from toxmid.instrument import Instrument
+from toxmid.readers.base import Format, Identity, Lines, Table
+from toxmid.readers.files import Head, fingerprint
+from toxmid.readers.order import in_order
+from toxmid.schema import Kind, canonical, empty
+
+__all__ = ["Opened", "Tape"]
+
+_REMEMBERED: Final = 1 << 20  # rows among which a duplicate is looked for
+_OWN: Final = ("row", "ts", "ts_event", "venue", "symbol")  # columns that the readers add
+_SIZES: Final = {"size": "price", "bid_size": "bid", "ask_size": "ask"}  # size and the price it trades at
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A file whose format is settled."""
+
+    head: Head
+    format: Format
+
+
+class Tape:
+    """Files of one kind and one instrument, read in bounded memory.
+
+    Attributes
+    ----------
+    kind : str
+        Kind of the canonical frames.
+    instrument : Instrument
+        What is traded, as far as the user, the table of venues and the file names and first rows tell.
+    counts : dict of str to int
+        After reading: ``rows_read``, ``rows_used`` and for each reason the rows left out; the first is the sum of all
+        others. Rows are rows of the files: a row of a book snapshot gives many canonical rows.
+    rows : int
+        Canonical rows handed out.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[Opened],
+        kind: Kind,
+        *,
+        window: tuple[int | None, int | None] = (None, None),
+        instrument: Instrument | None = None,
+        allow_partial: bool = False,
+        sort: bool = False,
+    ) -> None:
+        self.kind: Kind = kind
+        self._files = files
+        self._window = window
+        self._allow_partial = allow_partial
+        self._sort = sort
+        identity = _common_identity(files, instrument or Instrument())
+        self.instrument = Instrument.resolve(
+            instrument, venue=identity.venue, symbol=identity.symbol, found=identity.found
+        )
+        self._others: dict[str, None] = {}
+        self._start()
+
+    def _start(self) -> None:
+        self._read, self._used, self._excluded = 0, 0, Counter[str]()
+        self.rows = 0
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Rows read, rows used, and rows left out by reason."""
+        return {"rows_read": self._read, "rows_used": self._used, **self._excluded}
+
+    @functools.cached_property
+    def inputs(self) -> list[dict[str, Any]]:
+        """The files with format, size in bytes and SHA-256."""
+        return [
+            {
+                "path": str(file.head.path),
+                "format": file.format.name,
+                "bytes": file.head.path.stat().st_size,
+                "sha256": fingerprint(file.head.path),
+            }
+            for file in self._files
+        ]
+
+    def frames(self) -> Iterator[pl.DataFrame]:
+        """Canonical frames, file after file, in pieces of about half a million rows of text.
+
+        Raises
+        ------
+        FileError, DataError
+            As soon as the bad place is reached; what was handed out before is then not to be kept.
+        """
+        self._start()
+        frames = self._canonical_frames()
+        for frame in self._sorted(frames) if self._sort else frames:
+            self.rows += frame.height
+            yield frame
+        if self._read != self._used + self._excluded.total():
+            raise AssertionError(f"rows were lost: {self.counts}")
+        if self._read and not self._used and self._excluded["other_instruments"]:
+            raise DataError(
+                "the tape has no row of the instrument asked for",
+                file=str(self._files[0].head.path),
+                found=sorted(self._others),
+                expected=self.instrument.symbol,
+            )
+
+    def frame(self) -> pl.DataFrame:
+        """The whole tape as one canonical frame."""
+        frames = [frame for frame in self.frames() if frame.height]
+        return pl.concat(frames) if frames else empty(self.kind)
+
+    def _canonical_frames(self) -> Iterator[pl.DataFrame]:
+        seen = _Seen()
+        for file in self._files:
+            table = file.format.tables[self.kind]
+            for lines in file.format.lines(file.head, self.kind, allow_partial=self._allow_partial):
+                frame = self._judged(lines, table, file, seen)
+                rows = self._in_base_coin(file.format.rows(frame, self.kind), table, file)
+                yield canonical(rows, self.kind, instrument=self.instrument)
+
+    def _judged(self, lines: Lines, table: Table, file: Opened, seen: _Seen) -> pl.DataFrame:
+        """Rows that are market data of this instrument and window, the others counted."""
+        self._read += lines.read
+        self._excluded.update(lines.excluded)
+        frame = self._of_instrument(lines.frame, file)
+        for reason, rows in table.excluded.items():
+            frame = self._without(frame, reason, frame.select(rows.fill_null(False)).to_series())
+        start, end = self._window
+        if start is not None or end is not None:
+            inside = frame["ts"].is_between(start or 0, end or 2**63 - 1, closed="left")
+            frame = self._without(frame, "outside_window", ~inside)
+        if table.distinct is not None:
+            frame = self._without(frame, "duplicates", seen.before(frame, table.distinct))
+        self._used += frame.height
+        return frame
+
+    def _without(self, frame: pl.DataFrame, reason: str, rows: pl.Series) -> pl.DataFrame:
+        count = int(rows.sum())
+        if count == 0:
+            return frame
+        self._excluded[reason] += count
+        return frame.filter(~rows)
+
+    def _of_instrument(self, frame: pl.DataFrame, file: Opened) -> pl.DataFrame:
+        """Rows of the instrument; others are an error, or are counted out if the user said which one is meant."""
+        for label in ("venue", "symbol"):
+            wanted = getattr(self.instrument, label)
+            if wanted is None or label not in frame.columns:
+                continue
+            foreign = (frame[label] != wanted).fill_null(False)
+            if not foreign.any():
+                continue
+            self._others |= dict.fromkeys(frame[label].filter(foreign).unique().to_list())
+            if self.instrument.origin[label] != "given":
+                index = int(foreign.arg_max() or 0)
+                raise DataError(
+                    "two instruments in one tape",
+                    file=str(file.head.path),
+                    row=int(frame["row"][index]),
+                    column=label,
+                    found=[wanted, frame[label][index]],
+                    expected=f"one; choose it with instrument=Instrument({label}=...)",
+                )
+            frame = self._without(frame, "other_instruments", foreign)
+        return frame
+
+    def _in_base_coin(self, rows: pl.DataFrame, table: Table, file: Opened) -> pl.DataFrame:
+        """Sizes in base coin, and for trades of an inverse market the lots they were quoted in."""
+        instrument = self.instrument
+        if table.base_coin or instrument.quotes_base_coin:
+            return rows
+        sizes = {size: price for size, price in _SIZES.items() if size in rows.columns}
+        worth = {
+            size: pl.col(size) * instrument.unit / pl.col(price)
+            if instrument.inverse
+            else pl.col(size) * instrument.unit
+            for size, price in sizes.items()
+        }
+        if instrument.inverse and self.kind == "trades":
+            worth["lots"] = self._lots(rows, file)
+        return rows.with_columns(**worth)
+
+    def _lots(self, rows: pl.DataFrame, file: Opened) -> pl.Expr:
+        """Contracts as counts of the lot; a fraction of a contract means that the sizes are no contracts."""
+        lot = self.instrument.lot or 1.0
+        lots = pl.col("size") / lot
+        off = rows.select((lots.is_finite() & ((lots - lots.round()).abs() > 1e-6)).fill_null(False)).to_series()
+        if off.any():
+            index = int(off.arg_max() or 0)
+            raise DataError(
+                "size is no whole number of contracts, though the market is inverse",
+                file=str(file.head.path),
+                row=int(rows["row"][index]),
+                column="size",
+                found=rows["size"][index],
+                expected=f"a multiple of {lot:g}; instrument=Instrument(lot=...) sets it",
+            )
+        return pl.when(lots.is_finite()).then(lots).round().cast(pl.Int64)
+
+    def _sorted(self, frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
+        """By time; files that overlap show their common trades only now."""
+        seen = _Seen()
+        for frame in in_order(frames):
+            if "id" not in frame.columns:
+                yield frame
+                continue
+            kept = self._without(frame, "duplicates", seen.before(frame, ("id",)))
+            self._used -= frame.height - kept.height
+            yield kept
+
+
+class _Seen:
+    """Finds rows that were there before, among the last million or so of rows."""
+
+    def __init__(self) -> None:
+        self._keys: list[pl.Series] = []
+
+    def before(self, frame: pl.DataFrame, columns: tuple[str, ...]) -> pl.Series:
+        """Which rows repeat an earlier one in these columns (none named: in all that the file has)."""
+        names = [name for name in columns or frame.columns if name not in _OWN or name in columns]
+        if any(name not in frame.columns for name in names):
+            return pl.repeat(False, frame.height, eager=True)
+        # A missing id says nothing: two equal trades without ids are two trades.
+        key = frame[names[0]] if len(names) == 1 else frame.select(pl.struct(names)).to_series()
+        known = ~key.is_first_distinct()
+        for earlier in self._keys:
+            known |= key.is_in(earlier.implode()).fill_null(False)
+        if len(names) == 1:
+            known &= key.is_not_null()
+        self._keys.append(key)
+        while len(self._keys) > 1 and sum(len(keys) for keys in self._keys[1:]) >= _REMEMBERED:
+            del self._keys[0]
+        return known
+
+
+def _common_identity(files: Sequence[Opened], given: Instrument) -> Identity:
+    """Venue and symbol of all files; two are an error, unless rows say whose they are and the user chose one."""
+    first = Identity()
+    for file in files:
+        identity = file.format.identify(file.head)
+        first = identity if first == Identity() else first
+        for label in ("venue", "symbol"):
+            one, other = getattr(first, label), getattr(identity, label)
+            chosen = getattr(given, label) is not None and file.format.labelled()
+            if not chosen and one is not None and other is not None and one != other:
+                raise DataError(
+                    "two instruments in one tape",
+                    file=str(file.head.path),
+                    column=label,
+                    found=[one, other],
+                    expected=f"one; choose it with instrument=Instrument({label}=...)",
+                )
+    return first
