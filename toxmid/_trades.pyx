@@ -1,3 +1,4 @@
+# cython: autotestdict=False
 """Array faces of the trade-by-trade machines in `toxmid.steps`; no state logic of its own."""
 
 from libc.stdint cimport int8_t, int64_t
