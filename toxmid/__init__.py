@@ -1,0 +1,47 @@
+"""toxmid: in a toxic market, where is the market maker's own mid?
+
+A decent maker widens when pricing is bad for her and tightens when it is good again. Spreads blow out when takers overwhelm
+the book and price jumps on little or no volume; the marginal taker then is a forced liquidation. toxmid replays tick and
+order-book data, measures flow toxicity, spread widening and price impact per unit of volume, and infers the maker's mid
+around the mean price of that flow.
+"""
+
+from importlib import metadata
+
+from toxmid.engine import Engine, ImpliedMid
+from toxmid.errors import DataError, FileError, NotEnoughDataError, ParameterError, ToxmidError
+from toxmid.impact import impact
+from toxmid.instrument import Instrument
+from toxmid.params import Params
+from toxmid.readers import read_book, read_liquidations, read_quotes, read_trades
+from toxmid.replay import Replay, replay
+from toxmid.simulate import Simulation, simulate
+from toxmid.spreads import classify, spreads
+from toxmid.vpin import vpin
+
+__version__ = metadata.version("toxmid")
+
+__all__ = [
+    "DataError",
+    "Engine",
+    "FileError",
+    "ImpliedMid",
+    "Instrument",
+    "NotEnoughDataError",
+    "ParameterError",
+    "Params",
+    "Replay",
+    "Simulation",
+    "ToxmidError",
+    "__version__",
+    "classify",
+    "impact",
+    "read_book",
+    "read_liquidations",
+    "read_quotes",
+    "read_trades",
+    "replay",
+    "simulate",
+    "spreads",
+    "vpin",
+]

@@ -180,6 +180,31 @@ class Engine(_Face):
         return events_frame(self.drain_episodes())
 
 
+    def warm_up(self) -> dict[str, dict[str, float | str]]:
+        """How much history each trailing reference has, and how much it wants."""
+        warmth, day = self.warmth(), 1440.0
+        minutes = warmth["calm_minutes"]
+        return {
+            "daily_volume": {"has": warmth["volume_days"], "needs": self.params.volume_days, "unit": "days"},
+            "calm_statistics": {
+                "has": minutes,
+                "needs": (self.params.duration_ns("history") + self.params.duration_ns("history_lag")) // (60 * 10**9),
+                "unit": "minutes",
+            },
+            "spread_by_time_of_day": {"has": minutes / day, "needs": 28.0, "unit": "days"},
+            "vpin_rank": {"has": minutes / day, "needs": self.params.rank_days, "unit": "days"},
+        }
+
+    def memory(self) -> dict[str, float | str | None]:
+        """Memory of the toxic means at the end: its half-life on the credible clock, and in seconds as things stand."""
+        row = self.peek()
+        seconds = row["memory"] if row is not None else math.nan
+        return {
+            "half_life_credible_minutes": self.params.toxic_half_life,
+            "half_life_seconds_now": None if math.isnan(seconds) else seconds,
+        }
+
+
 class Terms(dict[str, float]):
     """The terms of an implied mid, price units: they add up to implied minus quoted mid.
 

@@ -1,0 +1,406 @@
+"""Replay: tapes in, every metric out, in one causal pass."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from toxmid import output
+from toxmid.engine import Engine
+from toxmid.errors import ParameterError
+from toxmid.instrument import Instrument
+from toxmid.merging import INPUTS, rounds
+from toxmid.params import Params
+from toxmid.progress import Progress
+from toxmid.readers import Tape, open_tape
+from toxmid.schema import Kind, canonical, parse_time
+
+__all__ = ["Replay", "replay"]
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What a replay gave: three tables and everything needed to say where they come from.
+
+    Attributes
+    ----------
+    bars : polars.DataFrame
+        One row per bar, covering ``(ts - bar, ts]``, without holes from the first to the last event.
+    buckets : polars.DataFrame
+        One row per closed volume bucket.
+    events : polars.DataFrame
+        One row per closed episode.
+    counts : dict
+        ``rows_read``, ``rows_used`` and ``rows_rejected`` (they add up), ``rejected`` by reason, ``duplicates``, ``gaps``,
+        ``crossed_books``, ``resets`` and further repairs; ``by_input`` splits the rows.
+    params : Params
+    instrument : Instrument
+    manifest : dict
+        All of this but the tables, as it is written beside them.
+    state : bytes
+        The engine after the last event, before its last bar was closed: where a next replay can go on.
+    """
+
+    bars: pl.DataFrame
+    buckets: pl.DataFrame
+    events: pl.DataFrame
+    counts: dict[str, Any]
+    params: Params
+    instrument: Instrument
+    manifest: dict[str, Any] = field(repr=False)
+    state: bytes = field(default=b"", repr=False)
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        """`bars` as an Arrow stream, for anything that takes one without a copy."""
+        return self.bars.__arrow_c_stream__(requested_schema)
+
+    def summary(self) -> str:
+        """A page of text: what was read, what was seen, what was inferred."""
+        from toxmid.summary import summarise
+
+        return summarise(self)
+
+    def save(self, directory: str | os.PathLike[str], *, overwrite: bool = False) -> Path:
+        """Write ``bars.parquet, buckets.parquet, events.parquet, manifest.json``, whole or not at all.
+
+        Raises
+        ------
+        FileError
+            The directory holds something else, or cannot be written.
+        """
+        output.save(directory, self.bars, self.buckets, self.events, self.manifest, overwrite=overwrite)
+        return Path(directory)
+
+    def report(self, path: str | os.PathLike[str], *, truth: pl.DataFrame | None = None) -> Path:
+        """Write the report, one HTML file that needs nothing else."""
+        from toxmid.report import write_report
+
+        return write_report(self.bars, self.buckets, self.events, self.manifest, path, truth=truth)
+
+    @classmethod
+    def load(cls, directory: str | os.PathLike[str]) -> Replay:
+        """Read back what `save` wrote.
+
+        Raises
+        ------
+        FileError
+            The directory is missing, damaged, or holds something else.
+        """
+        bars, buckets, events, manifest = output.load(directory)
+        return cls(
+            bars,
+            buckets,
+            events,
+            manifest["counts"],
+            Params.from_dict(manifest["params"]),
+            Instrument.from_dict(manifest["instrument"]),
+            manifest,
+        )
+
+
+def replay(
+    *,
+    trades: Any = None,
+    book: Any = None,
+    quotes: Any = None,
+    liquidations: Any = None,
+    mark: Any = None,
+    reference: Any = None,
+    params: Params | None = None,
+    instrument: Instrument | None = None,
+    out: str | os.PathLike[str] | None = None,
+    workers: int = 1,
+    progress: bool = False,
+    start: Any = None,
+    end: Any = None,
+    state: bytes | None = None,
+    finish: bool = True,
+    sort: bool = False,
+    allow_partial: bool = False,
+) -> Replay:
+    """Replay tapes through the engine.
+
+    Parameters
+    ----------
+    trades, book, quotes : path, glob, directory, list, or table
+        Files that a reader knows, or canonical tables. At least one of the three.
+    liquidations : the same, optional
+        None: there is no feed, and the toxicity of trades is inferred. A table without rows: there was a feed, and it
+        had no prints, so nothing is toxic.
+    mark : table, optional
+        ``ts, price``.
+    reference : the same as trades, optional
+        Trades of another venue of the same coin.
+    params : Params, optional
+        None means the defaults.
+    instrument : Instrument, optional
+        What you know of it; wins over what the files say.
+    out : path, optional
+        Directory to write. Where it already holds this very run, nothing is computed and that run is returned.
+    workers : int
+        More than one: tapes are decoded in threads of their own while the engine computes.
+    progress : bool
+        Show a line on stderr, where that is a terminal.
+    start, end : str, int, datetime, optional
+        Replay ``start <= ts < end``.
+    state : bytes, optional
+        `Replay.state` of an earlier replay of the same market, to go on from.
+    finish : bool
+        Close the bar that is open at the end. False leaves it open, for a replay that goes on from `Replay.state`.
+    sort : bool
+        Put rows of files in order of time first (bounded memory). Without it a time that goes back is an error.
+    allow_partial : bool
+        Accept a file whose last line is cut; the line is dropped and counted.
+
+    Returns
+    -------
+    Replay
+
+    Raises
+    ------
+    FileError, DataError, ParameterError
+        What is wrong, in which file and row. Nothing has been written then.
+
+    Examples
+    --------
+    >>> tape = pl.DataFrame({"ts": [1_760_054_400_000_000_000 + i * 10**9 for i in range(3)],
+    ...                      "price": [100.0, 100.1, 100.0], "size": [1.0, 2.0, 1.0], "side": [-1, 1, -1]})
+    >>> replay(trades=tape).bars.select("trades", "bid", "ask", "buy_volume").rows()
+    [(1, None, None, 0.0), (1, 100.0, 100.1, 2.0), (1, 100.0, 100.1, 0.0)]
+    """
+    given = {"trades": trades, "liquidations": liquidations, "book": book, "quotes": quotes, "mark": mark, "reference": reference}
+    given = {name: source for name, source in given.items() if source is not None}
+    if not {"trades", "book", "quotes"} & given.keys():
+        raise ParameterError("nothing to replay", expected="trades, book or quotes")
+    if workers < 1:
+        raise ParameterError("out of range", column="workers", found=workers, expected="1 or more")
+    params = params or Params()
+    window = (start, end)
+    tapes = {
+        name: _tape(source, name, instrument if name != "reference" else None, window, sort, allow_partial)
+        for name, source in given.items()
+    }
+    request = _request(window, instrument, state, finish)
+    if out is not None:
+        planned = output.build_manifest(inputs=_inputs(tapes), params=params, instrument={}, request=request)
+        if output.is_same_run(out, planned):
+            return Replay.load(out)
+    engine = _engine(params, _instrument(tapes, instrument), state)
+    before = engine.tally()
+    if liquidations is not None and _is_without_rows(liquidations):
+        engine.feed_without_prints()
+    with Progress(label="replay", quiet=not progress) as bar:
+        bars, buckets, events = _run(engine, tapes, workers, bar)
+    state_after = engine.snapshot()
+    if finish:
+        engine.finish()
+    bars.append(engine.take_bars())
+    counts = _counts(_since(engine.tally(), before), tapes)
+    result = _result(engine, tapes, counts, bars, buckets, events, request, state_after)
+    if out is not None:
+        result.save(out, overwrite=True)
+    return result
+
+
+# --- inputs ----------------------------------------------------------------------------------------------------------
+
+
+class _FrameTape:
+    """A table in memory, with the face of a tape of files."""
+
+    def __init__(self, table: Any, kind: Kind, window: tuple[Any, Any]) -> None:
+        frame = canonical(table, kind)
+        self._rows = frame.height
+        bounds = [None if moment is None else parse_time(moment) for moment in window]
+        ts = frame["ts"].to_physical()
+        if bounds[0] is not None:
+            frame = frame.filter(ts >= bounds[0])
+            ts = frame["ts"].to_physical()
+        if bounds[1] is not None:
+            frame = frame.filter(ts < bounds[1])
+        self._frame = frame
+        self.instrument = Instrument()
+        self.inputs = [{"path": None, "format": "table", "rows": self._rows, "bytes": None, "sha256": None}]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        outside = self._rows - self._frame.height
+        return {"rows_read": self._rows, "rows_used": self._frame.height, **({"outside_window": outside} if outside else {})}
+
+    def frames(self) -> Iterator[pl.DataFrame]:
+        yield self._frame
+
+
+_AnyTape = Tape | _FrameTape
+
+
+def _is_files(source: Any) -> bool:
+    if isinstance(source, str | os.PathLike):
+        return True
+    return isinstance(source, Sequence) and all(isinstance(entry, str | os.PathLike) for entry in source)
+
+
+def _tape(
+    source: Any, name: str, instrument: Instrument | None, window: tuple[Any, Any], sort: bool, allow_partial: bool
+) -> _AnyTape:
+    kind = INPUTS[name]
+    if not _is_files(source):
+        return _FrameTape(source, kind, window)
+    start, end = window
+    return open_tape(
+        source, kind, start=start, end=end, instrument=instrument, sort=sort, allow_partial=allow_partial
+    )
+
+
+def _is_without_rows(source: Any) -> bool:
+    return not _is_files(source) and canonical(source, "liquidations").height == 0
+
+
+def _instrument(tapes: Mapping[str, _AnyTape], given: Instrument | None) -> Instrument:
+    """What the user says; else what the first tape that knows its market says."""
+    if given is not None and not any(isinstance(tape, Tape) for tape in tapes.values()):
+        return given
+    for name in ("trades", "quotes", "book", "liquidations"):
+        if isinstance(tapes.get(name), Tape):
+            return tapes[name].instrument
+    return given or Instrument()
+
+
+def _inputs(tapes: Mapping[str, _AnyTape]) -> list[dict[str, Any]]:
+    return [{"kind": name, **entry} for name, tape in tapes.items() for entry in tape.inputs]
+
+
+def _request(
+    window: tuple[Any, Any], instrument: Instrument | None, state: bytes | None, finish: bool
+) -> dict[str, Any]:
+    """What was asked for besides inputs and parameters: another request is another run."""
+    import hashlib
+
+    return {
+        "from": None if window[0] is None else parse_time(window[0]),
+        "to": None if window[1] is None else parse_time(window[1]),
+        "instrument": None if instrument is None else instrument.to_dict(),
+        "state": None if state is None else hashlib.sha256(state).hexdigest(),
+        "finish": finish,
+    }
+
+
+# --- running ---------------------------------------------------------------------------------------------------------
+
+
+def _engine(params: Params, instrument: Instrument, state: bytes | None) -> Engine:
+    if state is None:
+        return Engine(params, instrument)
+    engine = Engine.restore(state)
+    if engine.params != params:
+        raise ParameterError("the state to go on from was made with other parameters")
+    return engine
+
+
+def _run(
+    engine: Engine, tapes: Mapping[str, _AnyTape], workers: int, bar: Progress
+) -> tuple[list[pl.DataFrame], list[pl.DataFrame], list[pl.DataFrame]]:
+    """Feed the engine round by round and collect its rows."""
+    sources: dict[str, Iterator[pl.DataFrame]] = {name: tape.frames() for name, tape in tapes.items()}
+    if workers > 1:
+        from toxmid.prefetch import prefetched
+
+        sources = {name: prefetched(frames) for name, frames in sources.items()}
+    bars, buckets, events = [], [], []
+    for tables in rounds(sources, on_rows=bar.advance):
+        engine.run(tables)
+        bars.append(engine.take_bars())
+        buckets.append(engine.take_buckets())
+        events.append(engine.take_events())
+    if not bars:
+        bars, buckets, events = [engine.take_bars()], [engine.take_buckets()], [engine.take_events()]
+    return bars, buckets, events
+
+
+def _result(
+    engine: Engine,
+    tapes: Mapping[str, _AnyTape],
+    counts: dict[str, Any],
+    bars: list[pl.DataFrame],
+    buckets: list[pl.DataFrame],
+    events: list[pl.DataFrame],
+    request: Mapping[str, Any],
+    state: bytes,
+) -> Replay:
+    buckets.append(engine.take_buckets())
+    events.append(engine.take_events())
+    manifest = output.build_manifest(
+        inputs=_inputs(tapes),
+        params=engine.params,
+        instrument=engine.instrument.to_dict(),
+        counts=counts,
+        request=request,
+        warm_up=engine.warm_up(),
+        open_bucket=engine.open_bucket(),
+        open_episodes=[{"kind": kind, "ts_start": ns} for kind, ns in engine.open_episodes().items()],
+        memory=engine.memory(),
+    )
+    return Replay(
+        pl.concat(bars), pl.concat(buckets), pl.concat(events), counts, engine.params, engine.instrument, manifest, state
+    )
+
+
+def _since(now: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
+    """Counts of this run: an engine that goes on from a state has counted before."""
+    return {
+        name: _since(value, before[name]) if isinstance(value, dict) else value - before[name]
+        for name, value in now.items()
+    }
+
+
+def _input_counts(tape: _AnyTape, used: int, refused: dict[str, int]) -> dict[str, Any]:
+    """What became of the rows of one input. Where a row of a file makes several events (levels of a book snapshot), the
+    engine's refusals are events and stand beside the rows, not among them."""
+    counts = dict(tape.counts)
+    read, kept = counts.pop("rows_read"), counts.pop("rows_used")
+    refused = {reason: n for reason, n in refused.items() if n}
+    events = used + sum(refused.values())
+    row_by_row = events == kept
+    return {
+        "rows_read": read,
+        "rows_used": kept - sum(refused.values()) if row_by_row else kept,
+        "rejected": {**counts, **(refused if row_by_row else {})},
+        "events": events,
+        "events_used": used,
+        "events_rejected": refused,
+    }
+
+
+def _counts(tally: dict[str, Any], tapes: Mapping[str, _AnyTape]) -> dict[str, Any]:
+    """Every row of every input: read, used, or rejected for a reason that is named; and what was repaired."""
+    by_input = {
+        name: _input_counts(tape, tally["used"][name], tally["rejected"][name]) for name, tape in tapes.items()
+    }
+    rejected: dict[str, int] = {}
+    for entry in by_input.values():
+        for reason, n in entry["rejected"].items():
+            rejected[reason] = rejected.get(reason, 0) + n
+    return {
+        "rows_read": sum(entry["rows_read"] for entry in by_input.values()),
+        "rows_used": sum(entry["rows_used"] for entry in by_input.values()),
+        "rows_rejected": sum(rejected.values()),
+        "rejected": rejected,
+        "duplicates": rejected.get("duplicates", 0),
+        "gaps": tally["gaps"],
+        "crossed_books": tally["books_crossed"],
+        "crossed_quotes": tally["quotes_crossed"],
+        "one_sided_quotes": tally["quotes_one_sided"],
+        "repaired_books": tally["books_repaired"],
+        "levels_removed": tally["levels_removed"],
+        "resets": tally["book_resets"],
+        "unknown_deletes": tally["deletes_unknown"],
+        "prices_off_tick": tally["prices_off_tick"],
+        "sizes_rounded": tally["sizes_rounded"],
+        "liquidations_unmatched": tally["liquidations_unmatched"],
+        "by_input": by_input,
+    }
