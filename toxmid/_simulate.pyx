@@ -516,9 +516,14 @@ cdef inline void add_order(Order* orders, int* n, int sign, Agent agent, double 
 cdef void noise_orders(Market* m, Order* orders, int* n) noexcept nogil:
     cdef int i
     for i in range(poisson(&m.noise, m.w.noise_rate * DT)):
-        if uniform(&m.noise) >= m.w.noise_persistence:
-            m.last_sign = 1 if uniform(&m.noise) < 0.5 else -1
-        add_order(orders, n, m.last_sign, NOISE, m.w.noise_size * exp(m.w.noise_spread * normal(&m.noise)), &m.noise)
+        add_order(orders, n, 0, NOISE, m.w.noise_size * exp(m.w.noise_spread * normal(&m.noise)), &m.noise)
+
+
+cdef inline int noise_sign(Market* m) noexcept nogil:
+    """Drawn when the order executes, because persistence runs from each order to the next one that arrives."""
+    if uniform(&m.noise) >= m.w.noise_persistence:
+        m.last_sign = 1 if uniform(&m.noise) < 0.5 else -1
+    return m.last_sign
 
 
 cdef void arbitrage_order(Market* m, Order* orders, int* n) noexcept nogil:
@@ -623,19 +628,14 @@ cdef void execute(Market* m, Order* order, int64_t ts) noexcept nogil:
 
 # ---------------------------------------------------------------------------------------------------- the maker
 
-cdef void learn(Market* m, int64_t step) noexcept nogil:
-    """Hidden mid, inventory, toxicity and volatility at the end of a step."""
+cdef void learn(Market* m) noexcept nogil:
+    """Hidden mid, inventory and toxicity at the end of a step."""
     cdef World* w = &m.w
-    cdef double now = mid_of(m), move
-    cdef double* past = &m.past_mid[step % STEPS_PER_SECOND]
     m.F += DT / w.tau_mid * (m.V + w.mid_noise * normal(&m.prices) - m.F)
     m.inventory *= exp(-DT / w.tau_inventory)
     m.signed_flow *= exp(-DT / w.tau_tox)
     m.all_flow *= exp(-DT / w.tau_tox)
     m.toxicity = fmin(1.0, fmax(0.0, (fabs(m.signed_flow) - w.tox_floor) / (w.tox_full - w.tox_floor)))
-    move = now - past[0]
-    past[0] = now
-    m.variance += (1.0 - exp(-DT / w.tau_volatility)) * (move * move - m.variance)
 
 
 cdef void refill(Market* m) noexcept nogil:
@@ -661,6 +661,16 @@ cdef void quote(Market* m) noexcept nogil:
     cdef double centre = m.F - skew
     m.bid = centre - half * (1.0 - w.phi * selling)
     m.ask = centre + half * (1.0 + w.phi * selling)
+
+
+cdef void observe(Market* m, int64_t step) noexcept nogil:
+    """What everyone takes from the quoted mid: the maker its variance, the venue its mark."""
+    cdef double now = mid_of(m), move
+    cdef double* past = &m.past_mid[step % STEPS_PER_SECOND]  # of one second ago
+    move = now - past[0]
+    past[0] = now
+    m.variance += (1.0 - exp(-DT / m.w.tau_volatility)) * (move * move - m.variance)
+    m.mark += (1.0 - exp(-DT / m.w.tau_mark)) * (now - m.mark)
 
 
 cdef void record_hidden(Market* m, int64_t ts) noexcept nogil:
@@ -718,13 +728,15 @@ cdef void advance(Market* m, int64_t step, int64_t begin) noexcept nogil:
     for i in range(n):
         u = uniform(&m.clock)
         ts = begin + <int64_t>((i + 0.98 * u) * slot)
+        if orders[i].agent == NOISE:
+            orders[i].sign = noise_sign(m)
         execute(m, &orders[i], ts)
         publish(m, ts + 1 + <int64_t>(fmin(500_000.0, (1.0 - 0.98 * u) * slot) * 0.99 * uniform(&m.clock)))
-    learn(m, step)
+    learn(m)
     refill(m)
     quote(m)
     post_both(m)
-    m.mark += (1.0 - exp(-DT / m.w.tau_mark)) * (mid_of(m) - m.mark)
+    observe(m, step)
     if m.shock >= 0:
         trigger_liquidations(m)
     if m.recording:
