@@ -145,7 +145,7 @@ def versions() -> dict[str, str]:
     ['numpy', 'polars', 'python', 'toxmid']
     """
     return {
-        "toxmid": _own_version(),
+        "toxmid": metadata.version("toxmid"),
         "python": platform.python_version(),
         "numpy": np.__version__,
         "polars": pl.__version__,
@@ -339,6 +339,27 @@ def is_same_run(directory: str | os.PathLike[str], manifest: Mapping[str, Any]) 
     return prints[0] == prints[1] and all(sha256 for _, _, sha256 in prints[0])
 
 
+def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write a file whole or not at all; an earlier one stays until the new one is on the disk.
+
+    Raises
+    ------
+    FileError
+        If it cannot be written.
+    """
+    target = Path(path).resolve()
+    partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}{_PARTIAL}")
+    with _as_file_errors(target, "cannot be written"):
+        try:
+            with partial.open("wb") as file:
+                file.write(data)
+                file.flush()
+                _to_disk(file.fileno())
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
 def is_output(directory: str | os.PathLike[str]) -> bool:
     """Tell whether a directory is a toxmid output, whole or damaged."""
     try:
@@ -522,10 +543,3 @@ def _describe(path: Path) -> dict[str, Any]:
 
 def _fingerprint(entry: Mapping[str, Any]) -> tuple[Any, Any, Any]:
     return entry.get("kind"), entry.get("bytes"), entry.get("sha256")
-
-
-def _own_version() -> str:
-    try:
-        return metadata.version("toxmid")
-    except metadata.PackageNotFoundError:
-        return "not installed"

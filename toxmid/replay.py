@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -173,18 +174,19 @@ def replay(
     >>> replay(trades=tape).bars.select("trades", "bid", "ask", "buy_volume").rows()
     [(1, None, None, 0.0), (1, 100.0, 100.1, 2.0), (1, 100.0, 100.1, 0.0)]
     """
-    given = {"trades": trades, "liquidations": liquidations, "book": book, "quotes": quotes, "mark": mark, "reference": reference}
-    given = {name: source for name, source in given.items() if source is not None}
-    if not {"trades", "book", "quotes"} & given.keys():
-        raise ParameterError("nothing to replay", expected="trades, book or quotes")
     if workers < 1:
         raise ParameterError("out of range", column="workers", found=workers, expected="1 or more")
     params = params or Params()
     window = (start, end)
-    tapes = {
-        name: _tape(source, name, instrument if name != "reference" else None, window, sort, allow_partial)
-        for name, source in given.items()
+    given = {
+        "trades": trades,
+        "liquidations": liquidations,
+        "book": book,
+        "quotes": quotes,
+        "mark": mark,
+        "reference": reference,
     }
+    tapes = _open(given, instrument, window, sort, allow_partial)
     request = _request(window, instrument, state, finish)
     if out is not None:
         planned = output.build_manifest(inputs=_inputs(tapes), params=params, instrument={}, request=request)
@@ -205,6 +207,28 @@ def replay(
     if out is not None:
         result.save(out, overwrite=True)
     return result
+
+
+def plan(
+    *,
+    params: Params | None = None,
+    instrument: Instrument | None = None,
+    start: Any = None,
+    end: Any = None,
+    state: bytes | None = None,
+    finish: bool = True,
+    sort: bool = False,
+    allow_partial: bool = False,
+    **given: Any,
+) -> dict[str, Any]:
+    """The manifest that `replay` with these arguments would begin with: inputs, instrument, parameters, request."""
+    tapes = _open(given, instrument, (start, end), sort, allow_partial)
+    return output.build_manifest(
+        inputs=_inputs(tapes),
+        params=params or Params(),
+        instrument=_instrument(tapes, instrument).to_dict(),
+        request=_request((start, end), instrument, state, finish),
+    )
 
 
 # --- inputs ----------------------------------------------------------------------------------------------------------
@@ -237,6 +261,19 @@ class _FrameTape:
 
 
 _AnyTape = Tape | _FrameTape
+
+
+def _open(
+    given: Mapping[str, Any], instrument: Instrument | None, window: tuple[Any, Any], sort: bool, allow_partial: bool
+) -> dict[str, _AnyTape]:
+    """The tapes of all inputs that were given, in the order in which the core takes events of one time."""
+    there = [name for name in INPUTS if given.get(name) is not None]
+    if not {"trades", "book", "quotes"} & set(there):
+        raise ParameterError("nothing to replay", expected="trades, book or quotes")
+    return {
+        name: _tape(given[name], name, instrument if name != "reference" else None, window, sort, allow_partial)
+        for name in there
+    }
 
 
 def _is_files(source: Any) -> bool:
@@ -279,8 +316,6 @@ def _request(
     window: tuple[Any, Any], instrument: Instrument | None, state: bytes | None, finish: bool
 ) -> dict[str, Any]:
     """What was asked for besides inputs and parameters: another request is another run."""
-    import hashlib
-
     return {
         "from": None if window[0] is None else parse_time(window[0]),
         "to": None if window[1] is None else parse_time(window[1]),

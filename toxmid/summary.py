@@ -1,0 +1,95 @@
+"""A replay in a page of text."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from toxmid.progress import format_count
+
+if TYPE_CHECKING:
+    from toxmid.replay import Replay
+
+__all__ = ["summarise"]
+
+_MOST_EPISODES = 8
+
+
+def _moment(time: dt.datetime | None) -> str:
+    return "-" if time is None else f"{time:%Y-%m-%d %H:%M:%S}"
+
+
+def _price(value: float | None) -> str:
+    return "-" if value is None else f"{value:.6g}"
+
+
+def _lines(pairs: list[tuple[str, str]]) -> list[str]:
+    width = max(len(name) for name, _ in pairs)
+    return [f"{name:<{width}}  {value}" for name, value in pairs]
+
+
+def _market(replay: Replay) -> str:
+    instrument = replay.instrument
+    name = " ".join(part for part in (instrument.venue, instrument.symbol) if part) or "unnamed market"
+    facts = []
+    for field in ("tick", "lot", "contract_value"):
+        value = getattr(instrument, field)
+        if value is not None:
+            facts.append(f"{field.replace('_', ' ')} {value:g} ({instrument.origin[field]})")
+    facts.append("inverse" if instrument.inverse else "linear")
+    return f"{name}: {', '.join(facts)}"
+
+
+def _rejected(replay: Replay) -> str:
+    reasons = ", ".join(f"{n:,} {reason.replace('_', ' ')}" for reason, n in replay.counts["rejected"].items())
+    return f"; left out: {reasons}" if reasons else "; none left out"
+
+
+def _largest(replay: Replay) -> pl.DataFrame:
+    """The episodes with the largest moves, in order of time."""
+    ranked = replay.events.sort(pl.col("move_bps").abs(), descending=True).head(_MOST_EPISODES)
+    return ranked.sort("ts_start")
+
+
+def _episodes(replay: Replay) -> list[str]:
+    if replay.events.height == 0:
+        return ["no episode"]
+    lines = [
+        f"{'episode':<20}{'start (UTC)':<21}{'seconds':>8}{'move bps':>10}{'quoted':>12}{'toxic mean':>12}"
+        f"{'de-biased':>12}{'implied':>12}{'mid after':>12}"
+    ]
+    quoted = dict(replay.bars.select("ts", "mid").iter_rows())
+    for row in _largest(replay).iter_rows(named=True):
+        seconds = (row["ts_end"] - row["ts_start"]).total_seconds()
+        lines.append(
+            f"{row['kind'].replace('_', ' '):<20}{_moment(row['ts_start']):<21}{seconds:>8.0f}{row['move_bps']:>10.0f}"
+            f"{_price(quoted.get(row['ts_end'])):>12}{_price(row['toxic_mean']):>12}{_price(row['debiased_mean']):>12}"
+            f"{_price(row['implied_mid']):>12}{_price(row['mid_after']):>12}"
+        )
+    more = replay.events.height - _MOST_EPISODES
+    return lines + ([f"... and {more} smaller ones"] if more > 0 else [])
+
+
+def summarise(replay: Replay) -> str:
+    """What was read, what was seen, what was inferred, as text for a terminal."""
+    bars = replay.bars
+    regimes = dict(bars["regime"].value_counts().iter_rows())
+    distance = 1e4 * (bars["implied_mid"].log() - bars["mid"].log())
+    counts = replay.events["kind"].value_counts().sort("kind") if replay.events.height else None
+    kinds = ", ".join(f"{n} {kind.replace('_', ' ')}" for kind, n in counts.iter_rows()) if counts is not None else "none"
+    first, last = (bars["ts"][0], bars["ts"][-1]) if bars.height else (None, None)
+    ranks = bars["vpin_rank"].drop_nulls()
+    farthest = distance.abs().max()
+    pairs = [
+        ("market", _market(replay)),
+        ("period", f"{_moment(first)} to {_moment(last)} UTC"),
+        ("rows", f"{format_count(replay.counts['rows_read'])} read, {replay.counts['rows_used']:,} used{_rejected(replay)}"),
+        ("tables", f"{bars.height:,} bars, {replay.buckets.height:,} buckets, {replay.events.height:,} episodes"),
+        ("regimes", ", ".join(f"{regime} {n / bars.height:.1%}" for regime, n in sorted(regimes.items()))),
+        ("episodes", kinds),
+        ("VPIN rank", f"above 99 % in {(ranks > 0.99).mean():.1%} of ranked bars" if ranks.len() else "not ready"),
+        ("implied mid", "not ready" if farthest is None else f"up to {farthest:,.1f} bps from the quoted mid"),
+    ]
+    return "\n".join([*_lines(pairs), "", *_episodes(replay)])
