@@ -1,0 +1,220 @@
+"""What the report draws: its panels, and which column of `bars` each line is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+__all__ = ["PANELS", "Panel", "Series", "columns_of", "layout"]
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line, band edge or row of stems.
+
+    `color` names a variable of the style sheet; `digits` is how many significant digits of the largest value are
+    kept, more on a logarithmic axis, nine at most; `sign` -1 draws downwards what is counted upwards.
+    """
+
+    column: str
+    label: str
+    color: str
+    kind: str = "line"  # "line" | "stem" | "edge" (of a band; the legend names the band once)
+    axis: str = "left"
+    width: float = 1.25
+    dash: tuple[int, int] | None = None
+    sign: int = 1
+    digits: int = 6
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A vertical axis: its unit, how it is spaced, and the decimals of its values in the legend.
+
+    `spacing` is "linear", "log" or "asinh" (linear near zero, logarithmic far from it). `decimals` None means the
+    decimals of the price. `lane` is the part of the height it takes, so that two noisy lines do not hide each other.
+    `floor` is the smallest value worth room on a logarithmic axis.
+    """
+
+    unit: str
+    spacing: str = "linear"
+    decimals: int | None = 2
+    limits: tuple[float, float] | None = None
+    lane: tuple[float, float] = (0.0, 1.0)
+    floor: float | None = None
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Lines over one stretch of time, with one or two vertical axes."""
+
+    name: str
+    title: str
+    axes: Mapping[str, Axis]
+    series: tuple[Series, ...]
+    height: int = 190
+    band: tuple[str, str] | None = None
+    guides: tuple[tuple[str, float], ...] = field(default=())  # axis, value
+
+
+_PER_BAR: Final = "base coin per bar"
+_LOWER: Final = (0.0, 0.55)
+_UPPER: Final = (0.62, 1.0)
+
+PANELS: Final = (
+    Panel(
+        "price",
+        "Price",
+        {
+            "left": Axis("quote currency", decimals=None, lane=(0.16, 1.0)),
+            "right": Axis(_PER_BAR, decimals=3, lane=(0.0, 0.15)),
+        },
+        (
+            Series("liq_sell_volume", "longs liquidated", "liq-sell", "stem", "right", digits=5),
+            Series("liq_buy_volume", "shorts liquidated", "liq-buy", "stem", "right", digits=5),
+            Series("implied_hi", "implied interval", "implied-band", "edge", digits=8),
+            Series("implied_lo", "implied interval", "implied-band", "edge", digits=8),
+            Series("bid", "bid", "quote", width=1, digits=8),
+            Series("ask", "ask", "quote", width=1, digits=8),
+            Series("mid", "quoted mid", "mid", width=1.5, digits=8),
+            Series("toxic_mean", "toxic mean", "toxic", width=1.5, digits=8),
+            Series("debiased_mean", "debiased mean", "debiased", width=1.5, dash=(6, 3), digits=8),
+            Series("true_mid", "true mid (simulated)", "truth", width=2, dash=(2, 3), digits=8),
+            Series("implied_mid", "implied mid", "implied", width=2, digits=8),
+        ),
+        height=420,
+        band=("implied_hi", "implied_lo"),
+    ),
+    Panel(
+        "gap",
+        "Implied mid − quoted mid",
+        {"left": Axis("bps", decimals=2)},
+        (
+            Series("gap_hi_bps", "interval", "implied-band", "edge"),
+            Series("gap_lo_bps", "interval", "implied-band", "edge"),
+            Series("gap_bps", "implied − quoted", "implied", width=1.5),
+        ),
+        band=("gap_hi_bps", "gap_lo_bps"),
+        guides=(("left", 0.0),),
+    ),
+    Panel(
+        "vpin",
+        "Toxicity",
+        {"left": Axis("0 to 1", decimals=3, limits=(0.0, 1.02))},
+        (
+            Series("toxicity", "liquidation-driven share", "toxic", width=1, digits=4),
+            Series("vpin_rank", "VPIN rank", "rank", width=1.25, digits=4),
+            Series("vpin", "VPIN", "vpin", width=1.75, digits=4),
+        ),
+        guides=(("left", 0.99),),
+    ),
+    Panel(
+        "spread",
+        "Spread",
+        {"left": Axis("bps", "log", lane=_LOWER), "right": Axis("z against time of day", decimals=1, lane=_UPPER)},
+        (
+            Series("spread_z", "z (right)", "second", axis="right", width=1, digits=5),
+            Series("spread_bps", "quoted spread (left)", "first", width=1.25, digits=9),
+        ),
+        height=230,
+    ),
+    Panel(
+        "impact",
+        "Price impact",
+        {
+            "left": Axis("times what calm times give", "log", lane=_LOWER, floor=0.03),
+            "right": Axis("bps per base coin", "log", decimals=4, lane=_UPPER),
+        },
+        (
+            Series("bps_per_volume", "move per volume (right)", "second", axis="right", width=1, digits=9),
+            Series("excess_impact", "excess impact per volume (left)", "first", width=1.25, digits=9),
+        ),
+        height=230,
+        guides=(("left", 1.0),),
+    ),
+    Panel(
+        "volume",
+        "Volume",
+        {"left": Axis(_PER_BAR, "asinh", decimals=3)},
+        (
+            Series("buy_volume", "taker buys", "buy", "stem", digits=5),
+            Series("sell_volume", "taker sells", "sell", "stem", sign=-1, digits=5),
+            Series("liq_buy_volume", "of these shorts liquidated", "liq-buy", "stem", digits=5),
+            Series("liq_sell_volume", "of these longs liquidated", "liq-sell", "stem", sign=-1, digits=5),
+        ),
+        guides=(("left", 0.0),),
+    ),
+)
+
+
+_DRAWN: Final = ("column", "label", "color", "kind", "axis", "width", "dash", "sign")
+
+
+def columns_of(bars: pl.DataFrame, truth: pl.DataFrame | None) -> dict[str, Array]:
+    """Return every column that is drawn, NaN where nothing is known.
+
+    Distances between two prices are formed here, before any thinning, so that both belong to the same bar.
+    """
+    names = {series.column for panel in PANELS for series in panel.series}
+    columns = {name: _numbers(bars[name]) for name in sorted(names) if name in bars.columns}
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for edge, price in (("gap_bps", "implied_mid"), ("gap_lo_bps", "implied_lo"), ("gap_hi_bps", "implied_hi")):
+            columns[edge] = _finite(1e4 * np.log(columns[price] / columns["mid"]))
+    if truth is not None:
+        known = truth.select(pl.col("ts").cast(pl.Int64), "mid").sort("ts")
+        columns["true_mid"] = _numbers(bars.select(pl.col("ts").cast(pl.Int64)).join_asof(known, on="ts")["mid"])
+    return columns
+
+
+def layout(columns: Mapping[str, Array], *, price_decimals: int) -> list[dict[str, Any]]:
+    """Return the panels as the script of the page reads them; lines without a column are left out."""
+    return [_panel(panel, columns, price_decimals) for panel in PANELS]
+
+
+def _panel(panel: Panel, columns: Mapping[str, Array], price_decimals: int) -> dict[str, Any]:
+    lines = [line for line in panel.series if line.column in columns]
+    used = {side: axis for side, axis in panel.axes.items() if any(line.axis == side for line in lines)}
+    axes = {
+        side: {
+            "unit": axis.unit,
+            "spacing": axis.spacing,
+            "decimals": price_decimals if axis.decimals is None else axis.decimals,
+            "limits": axis.limits,
+            "lane": axis.lane if len(used) > 1 else (0.0, 1.0),
+            "floor": axis.floor,
+            "knee": _knee(panel, side, columns) if axis.spacing == "asinh" else None,
+        }
+        for side, axis in used.items()
+    }
+    return {
+        "name": panel.name,
+        "title": panel.title,
+        "height": panel.height,
+        "axes": axes,
+        "series": [{key: getattr(line, key) for key in _DRAWN} for line in lines],
+        "band": panel.band,
+        "guides": panel.guides,
+    }
+
+
+def _knee(panel: Panel, side: str, columns: Mapping[str, Array]) -> float:
+    """Return where an asinh axis turns from linear to logarithmic: at the usual size of what it shows."""
+    shown = [columns[line.column] for line in panel.series if line.axis == side and line.column in columns]
+    values = np.abs(np.concatenate(shown)) if shown else np.empty(0)
+    values = values[values > 0]
+    return float(np.median(values)) if values.size else 1.0
+
+
+def _numbers(column: pl.Series) -> Array:
+    return _finite(column.cast(pl.Float64).to_numpy())
+
+
+def _finite(values: Array) -> Array:
+    return np.where(np.isfinite(values), values, np.nan)
