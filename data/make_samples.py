@@ -128,8 +128,8 @@ def _trade(symbol: str, at: int, **fields: Any) -> dict[str, Any]:
     return _stream(f"{symbol.lower()}@trade", **event, **({"X": "MARKET"} | fields))
 
 
-# COIN-M, nanoseconds, a local clock 1.26 s behind. The snapshot (last update 105) arrives after update 107, which must be
-# applied to it, and before a late copy of update 104, which must not.
+# COIN-M, nanoseconds, a local clock 1.26 s behind. The snapshot (last update 105) arrives after update 107, which must
+# be applied to it, and before a late copy of update 104, which must not.
 COIN_M = [
     (1723161256172216566, _depth("BTCUSD_PERP", 104, 101, [["50000.0", "7"]], [], ps="BTCUSD")),
     (1723161256182216566, _depth("BTCUSD_PERP", 107, 104, [["49999.9", "0"]], [["50000.1", "9"]], ps="BTCUSD")),

@@ -196,6 +196,9 @@ class Csv(Format):
         if not head.lines:
             return
         names = tuple(self.dtypes) if self._is_bare(head) else head.header
+        twice = [name for index, name in enumerate(names) if name in names[:index]]
+        if twice:
+            raise DataError("two columns have one name", file=str(head.path), row=1, column=twice[0])
         parser = _Parser(head.path, self._schema(names), None if self._is_bare(head) else head.lines[0].encode())
         clock = Clock(self.units, head.path)
         for block in ahead(blocks(head.path, allow_partial=allow_partial)):
@@ -271,9 +274,6 @@ class _Parser:
         self._schema = schema
         self._header = header
         self._names = ",".join(schema).encode() + b"\n"
-        repeated = [name for index, name in enumerate(schema) if name in list(schema)[:index]]
-        if repeated:
-            raise DataError("two columns have one name", file=self._file, row=1, column=repeated[0])
 
     def parse(self, block: Block) -> Lines:
         data, first_row = block.data.replace(b"\r\n", b"\n") if b"\r" in block.data else block.data, block.first_row

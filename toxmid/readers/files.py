@@ -128,7 +128,8 @@ def blocks(path: Path, *, allow_partial: bool = False, size: int = BLOCK) -> Ite
             _refuse_cut(path, row + lines, cut, allow_partial)
         rest = bytes(buffer[end:])
         if ended and rest:
-            _refuse_partial(path, row + lines, rest, allow_partial)
+            if cut is None:
+                _refuse_partial(path, row + lines, rest, allow_partial)
             yield Block(bytes(buffer[:end]), row, lines, partial=1)
             return
         if not end and rest:
@@ -275,7 +276,8 @@ def _zstd(path: Path) -> Iterator[bytes]:
     with pa.OSFile(str(path)) as file, pa.CompressedInputStream(file, "zstd") as stream:
         while True:
             try:
-                piece = stream.read(_PIECE)
+                # A small piece, because a cut takes the whole piece with it in which it is found.
+                piece = stream.read(_PIECE // 16)
             except OSError as error:
                 if "Truncated" in str(error):
                     raise _CutError("the zstd data end in the middle") from None

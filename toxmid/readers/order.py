@@ -47,7 +47,9 @@ def _merged(runs: list[pl.DataFrame], slab: int) -> Iterator[pl.DataFrame]:
     runs = [run for run in runs if run.height]
     while runs:
         step = max(1, slab // len(runs))
-        cut = min(run["ts"][min(step, run.height) - 1] for run in runs)
-        ends = [int(run["ts"].search_sorted(cut, side="right")) for run in runs]
+        # Integers: a datetime of Python has no nanoseconds, and a cut rounded down might not move on.
+        times = [run["ts"].to_physical() for run in runs]
+        cut = min(int(time[min(step, len(time)) - 1]) for time in times)
+        ends = [int(time.search_sorted(cut, side="right")) for time in times]
         yield pl.concat([run[:end] for run, end in zip(runs, ends, strict=True)]).sort("ts", maintain_order=True)
         runs = [run[end:] for run, end in zip(runs, ends, strict=True) if end < run.height]

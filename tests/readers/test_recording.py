@@ -1,0 +1,196 @@
+"""Raw recordings: several kinds in one file, REST snapshots in step with the stream, prints that are no market."""
+
+from __future__ import annotations
+
+import bisect
+import gzip
+import itertools
+import json
+import re
+
+import numpy as np
+import polars as pl
+import pytest
+
+from toxmid.errors import DataError, FileError
+from toxmid.readers import files as files_module
+from toxmid.readers import open_tape, read_book, read_trades
+from toxmid.readers import recording as recording_module
+
+CM, USDM = "cm_btcusd_perp_20240808.gz", "usdm_btcusdt_20230405.gz"
+
+
+def lines(path) -> list[str]:
+    return gzip.decompress(path.read_bytes()).decode().splitlines(keepends=True)
+
+
+def test_each_reader_gets_its_kind(samples):
+    kinds = ("trades", "book", "quotes", "liquidations", "mark")
+    used = {kind: open_tape(samples / "recording" / CM, kind) for kind in kinds}
+    for tape in used.values():
+        tape.frame()
+    assert {kind: tape.counts["rows_used"] for kind, tape in used.items()} == {
+        "trades": 1,
+        "book": 4,
+        "quotes": 1,
+        "liquidations": 0,
+        "mark": 0,
+    }
+    assert all(sum(tape.counts.values()) == 2 * 7 for tape in used.values())
+
+
+def test_snapshot_is_brought_up_to_date_and_late_updates_are_dropped(samples):
+    tape = open_tape(samples / "recording" / CM, "book")
+    frame = tape.frame()
+    assert tape.counts == {"rows_read": 7, "rows_used": 4, "other_kinds": 2, "older_than_snapshot": 1}
+    snapshot = frame.filter("snapshot")
+    contracts = (snapshot["size"] * snapshot["price"] / 100).round(9)
+    # The best ask has the 9 of update 107, not the 1 of the snapshot; the bid that 107 deleted is gone.
+    assert list(zip(snapshot["side"], snapshot["price"], contracts, strict=True)) == [
+        (1, 50000.0, 5.0),
+        (-1, 50000.1, 9.0),
+        (-1, 50000.2, 20.0),
+    ]
+    assert snapshot["ts"].to_physical().unique().to_list() == [1723161256192216566]
+    assert frame["price"].to_list()[-1] == 50000.0
+    assert frame["size"].to_list()[-1] == 0.0
+
+
+def test_the_same_in_blocks_of_one_line(samples, monkeypatch):
+    whole = read_book(samples / "recording" / CM)
+    monkeypatch.setattr(
+        recording_module, "blocks", lambda path, **kwargs: files_module.blocks(path, size=400, **kwargs)
+    )
+    assert read_book(samples / "recording" / CM).equals(whole)
+
+
+def test_nanoseconds_to_the_last_digit(samples):
+    row = read_trades(samples / "recording" / CM).row(0, named=True)
+    assert (row["side"], row["lots"], row["id"]) == (1, 4, "849714402")
+    frame = read_trades(samples / "recording" / CM)
+    assert frame["ts"].to_physical().to_list() == [1723161256419684465]
+    assert frame["ts_event"].to_physical().to_list() == [1723161257679 * 10**6]
+
+
+def test_files_of_2023_are_in_microseconds_and_hold_prints_of_the_insurance_fund(samples):
+    tape = open_tape(samples / "recording" / USDM, "trades")
+    frame = tape.frame()
+    assert frame["ts"].to_physical().to_list() == [1680652873999999000, 1680652874300000000]
+    assert frame["price"].max() < 28_200
+    assert frame["side"].to_list() == [-1, 1]
+    assert tape.counts == {"rows_read": 5, "rows_used": 2, "other_kinds": 2, "not_market_trades": 1}
+
+
+def test_mark_and_liquidations(samples):
+    assert open_tape(samples / "recording" / USDM, "mark").frame()["price"].to_list() == [28151.2]
+    frame = open_tape(samples / "recording" / USDM, "liquidations").frame()
+    assert frame.select("side", "price", "size").rows() == [(-1, 28150.0, 0.5)]
+    assert frame["ts_event"].to_physical().to_list() == [1680652874190 * 10**6]
+
+
+def test_quote_without_exchange_time_takes_arrival(write):
+    message = {"stream": "btcusdt@bookTicker", "data": {"u": 1, "s": "BTCUSDT", "b": "1", "B": "2", "a": "3", "A": "4"}}
+    tape = open_tape(write("spot.gz", f"1723161254087891268 {json.dumps(message, separators=(',', ':'))}\n"), "quotes")
+    frame = tape.frame()
+    assert frame["ts_event"].equals(frame["ts"].alias("ts_event"))
+    assert tape.instrument.venue == "binance"
+
+
+def test_empty_message_is_counted(write, samples):
+    empty = lines(samples / "recording" / CM)[0].replace('[["50000.0","7"]]', "[]")
+    tape = open_tape(write("a", empty), "book")
+    assert tape.frame().height == 0
+    assert tape.counts == {"rows_read": 1, "rows_used": 0, "empty_messages": 1}
+
+
+@pytest.mark.parametrize("damage", [lambda text: text[:-20] + "\n", lambda text: text.replace('"b":[[', '"b":[[[')])
+def test_broken_json_is_located(write, samples, damage):
+    good = lines(samples / "recording" / CM)
+    with pytest.raises(DataError) as caught:
+        read_book(write("a", good[0] + damage(good[1]) + good[2]))
+    assert caught.value.row in (1, 2)
+
+
+def test_broken_json_is_located_to_the_row(write, samples):
+    good = lines(samples / "recording" / CM)
+    with pytest.raises(DataError, match="broken JSON") as caught:
+        read_book(write("a", good[0] + good[1][:-5] + "\n" + good[2]))
+    assert caught.value.row == 2
+
+
+@pytest.mark.parametrize("line", ["\n", "no time {}\n", "1723161256172216566\n"])
+def test_a_line_that_is_no_message(write, samples, line):
+    good = lines(samples / "recording" / CM)
+    with pytest.raises(DataError, match="not a recorded message") as caught:
+        read_trades(write("a", good[0] + line + good[1]))
+    assert caught.value.row == 2
+
+
+def test_cut_recording(write, samples):
+    good = "".join(lines(samples / "recording" / CM))
+    with pytest.raises(FileError, match="may be cut"):
+        read_trades(write("a", good[:-10]))
+
+
+def test_unreadable_size_becomes_nan(write, samples):
+    row = next(line for line in lines(samples / "recording" / USDM) if '"t":1' in line).replace('"0.010"', '"x"')
+    assert np.isnan(read_trades(write("a", row))["size"][0])
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [
+        ("cm_btcusd_perp_20240808.gz", {"trades": 2286, "book": 26_848, "quotes": 19_136}),
+        ("cm_btcusd_perp_20240809.gz", {"trades": 2949, "book": 17_948, "quotes": 29_219}),
+        ("spot_btcusdt_20240808.gz", {"trades": 9757, "book": 3452, "quotes": 28_040}),
+        ("usdm_btcusdt_20240808.gz", {"trades": 21_313, "book": 6552, "quotes": 66_089}),
+    ],
+)
+def test_real_recordings(shared_data, name, counts):
+    for kind, used in counts.items():
+        tape = open_tape(shared_data / "hftbacktest-raw" / name, kind)
+        frame = tape.frame()
+        assert tape.counts["rows_used"] == used
+        assert sum(tape.counts.values()) == 2 * tape.counts["rows_read"]
+        assert frame["ts"].is_sorted()
+        assert tape.instrument.inverse == name.startswith("cm")
+
+
+def best_by_update(path) -> dict[int, tuple[float, float]]:
+    """For each depth message, by local time, the best quotes of the last bookTicker that is not newer."""
+    ticks: dict[int, tuple[float, float]] = {}
+    depth: dict[int, int] = {}
+    for line in lines(path):
+        local, text = line.split(" ", 1)
+        if "@bookTicker" in text[:40]:
+            data = json.loads(text)["data"]
+            ticks[data["u"]] = (float(data["b"]), float(data["a"]))
+        elif "@depth" in text[:40]:
+            depth[int(local)] = int(re.search(r'"u":(\d+)', text)[1])
+    updates = sorted(ticks)
+    nearest = {local: bisect.bisect_right(updates, update) - 1 for local, update in depth.items()}
+    return {local: ticks[updates[index]] for local, index in nearest.items() if index >= 0}
+
+
+def replayed(frame: pl.DataFrame):
+    """Best quotes of a plain book after each message, from the first snapshot on."""
+    book: dict[int, dict[float, float]] = {1: {}, -1: {}}
+    seeded = False
+    for (ts,), message in frame.with_columns(pl.col("ts").to_physical()).group_by("ts", maintain_order=True):
+        if message["snapshot"][0]:
+            book, seeded = {1: {}, -1: {}}, True
+        for side, price, size in message.select("side", "price", "size").iter_rows():
+            book[side][price] = size
+        if seeded:
+            yield ts, *(best(p for p, size in book[side].items() if size > 0) for side, best in ((1, max), (-1, min)))
+
+
+@pytest.mark.parametrize("name", ["cm_btcusd_perp_20240808.gz", "usdm_btcusdt_20240808.gz", "spot_btcusdt_20240808.gz"])
+def test_real_book_agrees_with_the_best_quotes_of_the_venue(shared_data, name):
+    path = shared_data / "hftbacktest-raw" / name
+    best = best_by_update(path)
+    checked = 0
+    for ts, bid, ask in itertools.islice(replayed(read_book(path).head(20_000)), 1, 150):
+        assert (bid, ask) == best[ts]
+        checked += 1
+    assert checked > 100

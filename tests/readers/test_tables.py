@@ -1,0 +1,133 @@
+"""Parquet and Arrow files in, or near, the canonical form."""
+
+from __future__ import annotations
+
+import polars as pl
+import pytest
+
+from toxmid.errors import DataError, FileError
+from toxmid.instrument import Instrument
+from toxmid.readers import open_tape, read_book, read_liquidations, read_trades, recognise
+from toxmid.readers import tables as tables_module
+from toxmid.readers.files import read_head
+from toxmid.schema import KINDS, TABLES, canonical, empty
+
+NS = 1_760_054_400_000_000_000
+
+FORMS = pytest.mark.parametrize("form", ["parquet", "arrow"])
+
+
+def saved(frame: pl.DataFrame, path, form: str):
+    path = path.with_suffix(f".{form}")
+    (frame.write_parquet if form == "parquet" else frame.write_ipc)(path)
+    return path
+
+
+@pytest.fixture
+def tape() -> pl.DataFrame:
+    return pl.DataFrame(
+        {"ts": [NS + i for i in range(10)], "price": [1.5] * 10, "size": [2] * 10, "side": [1, -1] * 5, "id": range(10)}
+    )
+
+
+@FORMS
+def test_samples(samples, form):
+    frame = read_trades(samples / "canonical" / f"trades.{form}")
+    assert frame["side"].to_list() == [1, 1, -1]
+    assert frame["size"].to_list() == [2.0, 5.0, 125.0]
+
+
+@FORMS
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_was_written_comes_back(tmp_path, form, kind):
+    names = [field.name for field in TABLES[kind]]
+    values = {"ts": NS, "ts_event": NS - 1, "side": 1, "snapshot": True, "id": "x", "lots": 7}
+    frame = canonical(pl.DataFrame({name: [values.get(name, 1.5)] for name in names}), kind)
+    read = open_tape(saved(frame, tmp_path / kind, form), kind)
+    assert read.frame().equals(frame)
+    assert read.counts == {"rows_read": 1, "rows_used": 1}
+
+
+@FORMS
+def test_pieces_and_window(tmp_path, monkeypatch, tape, form):
+    monkeypatch.setattr(tables_module, "_ROWS", 3)
+    path = saved(tape, tmp_path / "a", form)
+    reader = open_tape(path, "trades", start=NS + 2, end=NS + 8)
+    assert reader.frame()["id"].to_list() == [str(i) for i in range(2, 8)]
+    assert reader.counts == {"rows_read": 10, "rows_used": 6, "outside_window": 4}
+
+
+@FORMS
+def test_duplicates(tmp_path, tape, form):
+    reader = open_tape(saved(pl.concat([tape, tape]), tmp_path / "a", form), "trades")
+    assert reader.frame().height == 10
+    liquidations = tape.drop("id").with_columns(ts=NS)
+    assert read_liquidations(saved(liquidations, tmp_path / "b", form)).height == 2
+
+
+@FORMS
+def test_without_ids_nothing_is_a_duplicate(tmp_path, tape, form):
+    assert read_trades(saved(tape.drop("id").with_columns(ts=NS), tmp_path / "a", form)).height == 10
+
+
+@FORMS
+def test_missing_column(tmp_path, tape, form):
+    path = saved(tape.rename({"size": "amount"}), tmp_path / "a", form)
+    with pytest.raises(DataError, match="'amount' for 'size'") as caught:
+        read_trades(path)
+    assert caught.value.file == str(path)
+
+
+@FORMS
+def test_bad_row_is_located(tmp_path, monkeypatch, tape, form):
+    monkeypatch.setattr(tables_module, "_ROWS", 3)
+    bad = tape.with_columns(ts=pl.when(pl.col("ts") == NS + 7).then(5).otherwise("ts"))
+    with pytest.raises(DataError, match="outside 2009") as caught:
+        read_trades(saved(bad, tmp_path / "a", form))
+    assert caught.value.row == 7
+
+
+@FORMS
+def test_cut_file(tmp_path, write, tape, form):
+    data = saved(tape, tmp_path / "a", form).read_bytes()
+    with pytest.raises(FileError, match="corrupt or cut"):
+        read_trades(write(f"b.{form}", data[: len(data) // 2]))
+
+
+@FORMS
+def test_several_symbols(tmp_path, tape, form):
+    path = saved(tape.with_columns(symbol=pl.Series(["A", "B"] * 5)), tmp_path / "a", form)
+    with pytest.raises(DataError, match="two instruments"):
+        read_trades(path)
+    assert read_trades(path, instrument=Instrument(symbol="B"))["id"].to_list() == ["1", "3", "5", "7", "9"]
+
+
+@FORMS
+def test_sizes_are_coin_and_an_inverse_market_gets_lots(tmp_path, tape, form):
+    path = saved(tape, tmp_path / "a", form)
+    frame = read_trades(path, instrument=Instrument(inverse=True, contract_value=1.0))
+    assert frame["size"].to_list() == [2.0] * 10
+    assert frame["lots"].to_list() == [3] * 10
+
+
+@FORMS
+@pytest.mark.parametrize("kind", KINDS)
+def test_empty(tmp_path, form, kind):
+    assert open_tape(saved(empty(kind), tmp_path / "a", form), kind).frame().height == 0
+
+
+def test_kinds_from_columns_and_name(tmp_path):
+    def kinds(kind, name):
+        head = read_head(saved(empty(kind), tmp_path / name, "parquet"))
+        return recognise(head)[0].kinds(head)
+
+    assert kinds("quotes", "a") == ("quotes",)
+    assert kinds("mark", "a") == ("mark",)
+    assert kinds("trades", "my_trades") == ("trades",)
+    assert kinds("liquidations", "liquidations") == ("liquidations",)
+    assert set(kinds("trades", "a")) == {"trades", "liquidations"}
+
+
+def test_book_of_a_frame(tmp_path):
+    book = pl.DataFrame({"ts": [NS], "side": ["bid"], "price": [1.0], "size": [1.0], "snapshot": [1], "note": ["x"]})
+    assert read_book(saved(book, tmp_path / "a", "parquet"))["snapshot"].to_list() == [True]

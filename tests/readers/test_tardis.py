@@ -1,0 +1,153 @@
+"""Tardis files: the hand-made samples, checked by eye, and the real ones, accounted for."""
+
+from __future__ import annotations
+
+import numpy as np
+import polars as pl
+import pytest
+
+from toxmid.errors import DataError, FileError
+from toxmid.readers import open_tape, read_book, read_liquidations, read_quotes, read_trades
+
+from .conftest import HEADER, trade, trades
+
+
+def ns(*microseconds: int) -> list[int]:
+    return [value * 1000 for value in microseconds]
+
+
+def test_trades(samples):
+    tape = open_tape(samples / "tardis" / "binance-delivery_trades_2025-10-10_AVAXUSD_PERP.csv.gz", "trades")
+    frame = tape.frame()
+    arrival = ns(1760130960005100, 1760130960005103, 1760130961505800, 1760130962006000)
+    assert frame["ts"].to_physical().to_list() == arrival
+    assert frame["ts_event"].to_physical().to_list()[:2] == ns(1760130960000000, 1760130960000000)
+    assert frame["side"].to_list() == [1, 1, -1, 0]
+    assert frame["id"].to_list() == ["1001", "1002", "1003", "1004"]
+    assert frame["lots"].to_list() == [4, 10, 250, 1]
+    np.testing.assert_array_equal(frame["size"], [2.0, 100 / 20.01, 2500 / 19.98, 10 / 19.99])
+    assert tape.counts == {"rows_read": 5, "rows_used": 4, "duplicates": 1}
+    assert (tape.instrument.venue, tape.instrument.symbol) == ("binance-delivery", "AVAXUSD_PERP")
+
+
+def test_liquidations(samples):
+    tape = open_tape(
+        samples / "tardis" / "binance-delivery_liquidations_2025-10-10_AVAXUSD_PERP.csv.gz", "liquidations"
+    )
+    frame = tape.frame()
+    assert frame.columns == ["ts", "ts_event", "side", "price", "size"]
+    assert frame["side"].to_list() == [-1, 1]
+    np.testing.assert_array_equal(frame["size"], [2000 / 19.9, 300 / 20.1])
+    assert tape.counts == {"rows_read": 3, "rows_used": 2, "duplicates": 1}
+
+
+def test_book(samples):
+    frame = read_book(samples / "tardis" / "deribit_incremental_book_L2_2020-04-01_BTC-PERPETUAL.csv.gz")
+    assert frame["snapshot"].to_list() == [True] * 4 + [False] * 2
+    assert frame["side"].to_list() == [1, 1, -1, -1, -1, -1]
+    np.testing.assert_array_equal(frame["size"], [1.0, 120 / 6399.5, 2.0, 1190 / 6402, 0.0, 640 / 6401])
+
+
+def test_quotes_have_ask_first_and_amounts_outside(samples):
+    frame = read_quotes(samples / "tardis" / "huobi-dm-swap_quotes_2020-05-01_BTC-USD.csv.gz")
+    assert frame.row(0)[2:] == (8000.0, 5.0, 8000.1, 5000 * 100 / 8000.1)
+    assert frame["bid"].to_list() == [8000.0, 8000.0]
+    assert np.isnan(frame["ask"][1])
+    assert np.isnan(frame["ask_size"][1])
+
+
+def test_book_snapshot_gives_levels_and_best_prices(samples):
+    path = samples / "tardis" / "binance-futures_book_snapshot_5_2020-09-01_BTCUSDT.csv.gz"
+    tape = open_tape(path, "book")
+    book = tape.frame()
+    assert book["snapshot"].all()
+    assert book.group_by("ts", maintain_order=True).len()["len"].to_list() == [10, 9]
+    assert book.filter(pl.col("side") == 1)["price"].to_list() == [100, 99, 98, 97, 96] * 2
+    assert tape.counts == {"rows_read": 2, "rows_used": 2}
+    assert tape.rows == 19
+    quotes = read_quotes(path)
+    assert quotes.select("bid", "bid_size", "ask", "ask_size").rows() == [(100, 2, 101, 1), (100, 2, 101, 1.5)]
+
+
+def test_derivative_ticker_is_a_mark(samples):
+    frame = open_tape(
+        samples / "tardis" / "binance-futures_derivative_ticker_2025-10-10_AVAXUSDT.csv.gz", "mark"
+    ).frame()
+    assert frame["price"].to_list() == [20.01, 20.0]
+
+
+def test_name_tells_trades_from_liquidations(write):
+    as_trades, as_liquidations = (write(f"x_{kind}_2025-10-10_A.csv", trades(2)) for kind in ("trades", "liquidations"))
+    assert read_trades(as_trades).height == 2
+    assert read_liquidations(as_liquidations).height == 2
+    with pytest.raises(DataError, match="holds no liquidations"):
+        read_liquidations(as_trades)
+    with pytest.raises(DataError, match="holds no trades"):
+        read_trades(as_liquidations)
+
+
+def test_kind_tells_them_apart_where_the_name_does_not(write):
+    path = write("x.csv", trades(2))
+    assert read_trades(path).height == read_liquidations(path).height == 2
+
+
+def test_equal_liquidations_of_different_moments_stay(write):
+    text = HEADER + "".join(trade(i).replace(f",{i},buy", ",,sell") for i in (0, 1))
+    assert read_liquidations(write("x_liquidations.csv", text)).height == 2
+
+
+def test_flag_in_words(write):
+    header = "exchange,symbol,timestamp,local_timestamp,is_snapshot,side,price,amount\n"
+    rows = [
+        f"bybit,BTCUSDT,1585699200245000,1585699200355684,{flag},bid,6400,1\n"
+        for flag in ("true", "false", "True", "0")
+    ]
+    assert read_book(write("x.csv", header + "".join(rows)))["snapshot"].to_list() == [True, False, True, False]
+    with pytest.raises(DataError, match="cannot be read") as caught:
+        read_book(write("y.csv", header + rows[0].replace("true", "yes")))
+    assert caught.value.column == "is_snapshot"
+
+
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [
+        ("binance-delivery_trades_2025-10-10_AAVEUSD_PERP", 153_481),
+        ("binance-delivery_trades_2025-10-10_UNIUSD_PERP", 274_457),
+        ("coinbase_trades_2025-10-10_BCH-USD", 58_681),
+    ],
+)
+def test_real_trades(shared_data, name, rows):
+    tape = open_tape(shared_data / "crash-2025-10-10" / f"{name}.csv.gz", "trades")
+    frame = tape.frame()
+    assert tape.counts == {"rows_read": rows, "rows_used": rows}
+    assert frame.height == rows
+    assert frame["ts"].is_sorted()
+    latency = (frame["ts"] - frame["ts_event"]).dt.total_nanoseconds()
+    assert latency.min() > 0
+    if "delivery" in name:
+        coin = frame["lots"] * 10 / frame["price"]
+        assert (coin - frame["size"]).abs().max() == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "rows"),
+    [
+        ("binance-futures_book_snapshot_25_BTCUSDT.csv", "book", 500),
+        ("binance-futures_book_snapshot_25_BTCUSDT.csv", "quotes", 10),
+        ("binance-futures_book_snapshot_5_BTCUSDT.csv", "book", 100),
+        ("bitmex_trades_XBTUSD.csv", "trades", 10),
+        ("deribit_incremental_book_L2_BTC-PERPETUAL.csv", "book", 15),
+        ("huobi-dm-swap_quotes_BTC-USD.csv", "quotes", 10),
+    ],
+)
+def test_real_samples(shared_data, name, kind, rows):
+    tape = open_tape(shared_data / "format-samples" / name, kind)
+    assert tape.frame().height == rows
+    assert tape.counts["rows_read"] == tape.counts["rows_used"]
+    assert tape.instrument.origin["inverse"] == "known"
+
+
+def test_option_chains_are_no_tapes(shared_data):
+    for path in (shared_data / "context").glob("okex-options_*.csv.gz"):
+        with pytest.raises(FileError, match="options_chain"):
+            read_quotes(path)
