@@ -226,19 +226,19 @@ def test_forced_prints_are_the_liquidation_feed(flush: Simulation) -> None:
     assert (feed["side"] == -1).all()
 
 
-def test_what_is_triggered_is_sold(flush: Simulation) -> None:
-    """Conservation: sold = triggered - backlog, up to half a lot per order."""
-    sold, waiting = flush.liquidations["size"].sum(), flush.hidden["backlog"][-1]
-    shock, width = flush.shocks[0], flush.params.cluster_width
-    lowest = -(bps(flush, flush.hidden["mark"]).min())
-    shares = [min(1.0, max(0.0, (lowest - threshold) / width)) for threshold in shock.thresholds]
-    triggered = sum(share * size for share, size in zip(shares, shock.positions, strict=True))
-    # The mark at the begin of the slot lies a fraction of a bp from zero, so partly triggered clusters are not exact.
-    tolerance = 0.0005 * flush.liquidations.height + 1.0 * max(shock.positions) / width
-    assert sold + waiting == pytest.approx(triggered, abs=tolerance)
-    full = [size for share, size in zip(shares, shock.positions, strict=True) if share == 1.0]
-    assert full
-    assert sum(full) - tolerance <= sold + waiting <= sum(shock.positions)
+def test_what_is_triggered_is_sold() -> None:
+    """Conservation: sold = triggered - backlog, with thresholds laid from the mark at the begin of the slot."""
+    news = Shock(0.0, 20.0, news=80.0, ramp=10.0)
+    seller = Shock(300.0, 310.0, seller=4000.0, thresholds=(5.0, 10.0, 400.0), positions=(300.0, 400.0, 500.0))
+    tape = simulate("flush", seed=5, duration=600.0, shocks=(news, seller))
+    mark = bps(tape, tape.hidden["mark"])
+    assert mark[2999] < -50.0  # so that a threshold laid from the first price would long have been passed
+    fall = mark[2999] - mark[3000:].min()
+    shares = [min(1.0, max(0.0, (fall - threshold) / tape.params.cluster_width)) for threshold in seller.thresholds]
+    assert shares == [1.0, 1.0, 0.0]
+    handled = tape.liquidations["size"].sum() + tape.hidden["backlog"][-1]
+    assert handled == pytest.approx(700.0, abs=0.5 * tape.lot * tape.liquidations.height + tape.lot)
+    assert ns(tape.liquidations)[0] > tape.start + 310 * SECOND
 
 
 def test_throttled_feed_shows_the_latest_order_of_each_second_at_its_end(flush: Simulation) -> None:
@@ -448,6 +448,29 @@ def test_noise_orders_arrive_at_their_rate_with_signs_that_persist(calm: Simulat
     sizes = np.log(noise["lots"].to_numpy() / 1000.0)
     assert np.median(sizes) == pytest.approx(math.log(calm.params.noise_size), abs=0.1)
     assert sizes.std() == pytest.approx(calm.params.noise_spread, abs=0.1)
+
+
+def test_arbitrageurs_trade_towards_the_efficient_price_within_their_capacity() -> None:
+    market = dataclasses.replace(MarketParams.draw(5), arb_capacity=30.0)
+    tape = simulate("info", seed=5, params=market)
+    arbs = orders(tape).filter(pl.col("agent") == "arbitrage")
+    step = (ns(arbs) - tape.start) // (SECOND // 10)
+    edge = bps(tape, tape.hidden["efficient"])[step] - bps(tape, arbs["price"])
+    assert (edge * arbs["side"].to_numpy() > market.arb_fee - 0.5).all()  # 0.5: orders before it in the same step
+    position, last, most = 0.0, 0, 0.0
+    for now, side, lots in zip(step, arbs["side"], arbs["lots"], strict=True):
+        position = position * math.exp(-STEP * (now - last) / market.tau_arb) + side * lots * tape.lot
+        last = now
+        if now > 6000:  # by then the unrecorded position of the start has been freed
+            most = max(most, abs(position))
+    assert most == pytest.approx(30.0, abs=0.3)
+
+
+def test_depth_is_sent_again_only_when_it_is_off_by_five_percent(flush: Simulation) -> None:
+    for column in ("bid_depth", "ask_depth"):
+        change = np.abs(np.diff(np.log(flush.hidden[column].to_numpy())))
+        assert (change > 0).any()
+        assert change[change > 0].min() > 0.05
 
 
 class PlainMaker:

@@ -56,6 +56,12 @@ Scenarios
 
     Every half hour brings one shock, laid relative to the mark of that moment.
 
+Scale
+-----
+The root mean square of quoted minus hidden mid over 200 seeds, in seconds with more than 50 BTC liquidated during the
+last two minutes, is 46 bps in ``"flush"``, 20 in ``"news"`` and 16 in ``"mixed"``; it is 1.6 in the five minutes after
+the news of ``"info"`` and 0.15 in calm. The median of the widest spread is 97, 60 and 55 bps.
+
 What it is not
 --------------
 There is one maker and no competing venue; ``V`` does not react to anything; nobody has latency, spoofs or gives up; the
