@@ -796,7 +796,36 @@ cdef void close_buffers(Market* m) noexcept:
 
 
 def run(world, shocks, *, seed, steps, start, first_price, tick, lot, size_scale, cell, levels, mirror):
-    """Play one tape; see `_simulate.pyi` for types and units."""
+    """Play one tape.
+
+    Parameters
+    ----------
+    world : mapping of str to float
+        Every field of `World`, in its units.
+    shocks : array of float64, shape (n, SHOCK_COLUMNS)
+        One `Shock` per row, in the order of `begin`.
+    seed : int
+        0..2**64 - 1.
+    steps : int
+        Length, in steps of 0.1 s.
+    start : int
+        First moment, ns since 1970 UTC.
+    first_price, tick : float
+        Quote currency.
+    lot, size_scale : float
+        Base coin per lot and per BTC-equivalent.
+    cell : float
+        Bps between displayed levels; at least one tick is taken.
+    levels : int
+        Levels per side in the book stream, 0..MAX_LEVELS; 0: no stream.
+    mirror : bool
+        Change the sign of every move and side on the way out.
+
+    Returns
+    -------
+    dict of structured arrays
+        ``trades, quotes, book, liquidations, hidden``, rows of `TRADE`, `QUOTE`, `BOOK`, `LIQUIDATED`, `HIDDEN`.
+    """
     table = np.ascontiguousarray(shocks, dtype=np.float64)
     if table.ndim != 2 or table.shape[1] != SHOCK_COLUMNS:
         raise ValueError(f"shocks must be a table of {SHOCK_COLUMNS} columns")
