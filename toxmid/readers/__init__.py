@@ -31,6 +31,7 @@ __all__ = [
     "Source",
     "Tape",
     "TapeWarning",
+    "list_files",
     "open_tape",
     "read_book",
     "read_liquidations",
@@ -249,7 +250,7 @@ def open_tape(
         raise ParameterError("the window ends before it starts", found=[str(start), str(end)])
     files = [
         Opened(head, _choose(head, kind, format))
-        for head in map(read_head, _paths(source, kind))
+        for head in map(read_head, list_files(source, kind))
         if not _is_empty(head)
     ]
     return Tape(files, kind, window=window, instrument=instrument, allow_partial=allow_partial, sort=sort)
@@ -324,8 +325,21 @@ def _is_empty(head: Head) -> bool:
     return False
 
 
-def _paths(source: Source, kind: Kind) -> list[Path]:
-    """Files of a source, none of them twice."""
+def list_files(source: Source, kind: Kind | None = None) -> list[Path]:
+    """Files of a source, none of them twice.
+
+    Parameters
+    ----------
+    source : path, glob, directory, or list of them
+        As in `read_trades`.
+    kind : str, optional
+        Of a directory, take only files that hold this kind; all of its tapes when left out.
+
+    Raises
+    ------
+    FileError
+        Nothing there, or one file twice.
+    """
     entries = [source] if isinstance(source, str | os.PathLike) else list(source)
     if not entries:
         raise FileError("no file was given")
@@ -336,7 +350,7 @@ def _paths(source: Source, kind: Kind) -> list[Path]:
     return paths
 
 
-def _expand(path: Path, kind: Kind) -> list[Path]:
+def _expand(path: Path, kind: Kind | None) -> list[Path]:
     if path.is_dir():
         return _of_directory(path, kind)
     if path.exists() or not globbing.has_magic(str(path)):
@@ -347,17 +361,18 @@ def _expand(path: Path, kind: Kind) -> list[Path]:
     return found
 
 
-def _of_directory(folder: Path, kind: Kind) -> list[Path]:
-    """Files of a folder that hold this kind; a file of no known format is an error, not a gap."""
+def _of_directory(folder: Path, kind: Kind | None) -> list[Path]:
+    """Tapes of a folder; where a kind is asked for, a file of no known format is an error, not a gap."""
     tapes = [path for path in sorted(folder.iterdir(), key=_natural) if path.suffix in _SUFFIXES and path.is_file()]
-    fitting = []
-    for path in tapes:
-        head = read_head(path)
-        if _is_void(head) or any(kind in format_.kinds(head) for format_ in recognise(head)):
-            fitting.append(path)
-    if not fitting:
-        raise FileError(f"no file with {kind} in this folder", file=str(folder))
-    return fitting
+    if kind is not None:
+        tapes = [path for path in tapes if _may_hold(read_head(path), kind)]
+    if not tapes:
+        raise FileError(f"no file with {kind or 'market data'} in this folder", file=str(folder))
+    return tapes
+
+
+def _may_hold(head: Head, kind: Kind) -> bool:
+    return _is_void(head) or any(kind in format_.kinds(head) for format_ in recognise(head))
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:

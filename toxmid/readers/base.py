@@ -120,6 +120,10 @@ class Format(abc.ABC):
         return tuple(self.tables)
 
     @abc.abstractmethod
+    def clock(self) -> str:
+        """Which clock `ts` is, in words."""
+
+    @abc.abstractmethod
     def lines(self, head: Head, kind: Kind, *, allow_partial: bool) -> Iterator[Lines]:
         """All rows of a file, in bounded pieces."""
 
@@ -175,6 +179,9 @@ class Csv(Format):
     def labelled(self) -> bool:
         return bool(self.labels)
 
+    def clock(self) -> str:
+        return f"{'exchange' if self.arrival == self.event else 'arrival'} ({self.arrival})"
+
     def matches(self, head: Head) -> bool:
         if not head.lines or (self.excluded_names is not None and self.excluded_names.search(head.name)):
             return False
@@ -186,9 +193,10 @@ class Csv(Format):
     def explain(self, head: Head) -> str | None:
         header = head.header
         missing = [name for name in self.dtypes if name not in header]
-        if not header or len(missing) * 2 > len(self.dtypes):
+        if len(missing) * 4 > len(self.dtypes):
             return None
-        guesses = {name: difflib.get_close_matches(name, header, n=1) for name in missing}
+        others = [name for name in header if name not in self.dtypes]
+        guesses = {name: difflib.get_close_matches(name, others, n=1) for name in missing}
         meant = ", ".join(f"{close[0]!r} for {name!r}" for name, close in guesses.items() if close)
         return f"{self.name} needs {', '.join(missing)}" + (f", did you mean {meant}?" if meant else "")
 

@@ -119,6 +119,9 @@ class Recording(Format):
     def matches(self, head: Head) -> bool:
         return bool(head.lines) and _FIRST.fullmatch(head.lines[0]) is not None
 
+    def clock(self) -> str:
+        return "arrival (first field of the line)"
+
     def identify(self, head: Head) -> Identity:
         text = "\n".join(head.lines)
         symbol = _SYMBOL.search(text)

@@ -38,6 +38,9 @@ class Columnar(Format):
     def matches(self, head: Head) -> bool:
         return head.container == self._container
 
+    def clock(self) -> str:
+        return "as given (ts)"
+
     def identify(self, head: Head) -> Identity:
         present = [name for name in ("venue", "symbol") if name in self._names(head)]
         if not present:

@@ -1,0 +1,195 @@
+"""Inspection: what is said of good files, of doubtful files, and of files that cannot be read."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from toxmid import inspect as inspect_module
+from toxmid.errors import FileError
+from toxmid.inspect import inspect_files
+from toxmid.instrument import Instrument
+
+HEADER = "exchange,symbol,timestamp,local_timestamp,id,side,price,amount\n"
+T0 = 1_760_130_960_000_000
+
+
+def row(index: int, *, side: str = "buy", price: str = "20", amount: str = "1", venue: str = "binance-futures") -> str:
+    at = T0 + index * 1_000_000
+    return f"{venue},AVAXUSDT,{at},{at + 5000},{index},{side},{price},{amount}\n"
+
+
+@pytest.fixture
+def look(tmp_path: Path):
+    def _look(content: str | bytes, name: str = "x_trades_1.csv"):
+        path = tmp_path / name
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        (result,) = inspect_files(path)
+        return result
+
+    return _look
+
+
+def test_a_good_file(look):
+    rows = [
+        row(i, side="buy" if i % 2 else "sell", price=f"{20 + i / 20:.2f}", amount=str(2 + 4 * i)) for i in range(4)
+    ]
+    result = look(HEADER + "".join(rows))
+    (kind,) = result.kinds
+    assert result.formats == ("tardis-trades",)
+    assert result.clock == "arrival (local_timestamp)"
+    assert (result.instrument.tick, result.instrument.lot) == (0.05, 2.0)
+    assert (result.instrument.origin["tick"], result.instrument.origin["inverse"]) == ("found", "known")
+    assert (kind.kind, kind.rows, kind.counts) == ("trades", 4, {"rows_read": 4, "rows_used": 4})
+    assert (kind.last - kind.first, kind.longest_silence) == (3 * 10**9, 10**9)
+    assert (kind.median_latency, kind.max_latency) == (5 * 10**6, 5 * 10**6)
+    assert result.problems == kind.problems == ()
+    assert result.error is None
+
+
+def test_text_says_it_all(look):
+    text = look(HEADER + row(0) + row(0) + row(1, side="unknown", price="20.5")).to_text()
+    assert text.splitlines()[1:] == [
+        "  format       tardis-trades",
+        "  instrument   binance-futures AVAXUSDT",
+        "               linear (known), contract value 1 (known), lot unknown, tick 0.5 (found)",
+        "  units        price: quote currency; size: base coin",
+        "  clock        arrival (local_timestamp)",
+        "  trades       3 rows read, 2 used",
+        "               2025-10-10T21:16:00.005Z to 2025-10-10T21:16:01.005Z (1 s)",
+        "               longest silence 1 s",
+        "               latency median 5 ms, largest 5 ms",
+        "  problems     trades: 1 row left out: duplicates",
+        "               trades: 1 row of unknown side",
+    ]
+
+
+def test_json_round_trip(samples):
+    for folder in ("tardis", "binance", "recording", "canonical"):
+        for result in inspect_files(samples / folder):
+            values = json.loads(json.dumps(result.to_dict()))
+            assert values["error"] is None
+            assert Instrument.from_dict(values["instrument"]) == result.instrument
+            assert [kind["kind"] for kind in values["kinds"]] == [kind.kind for kind in result.kinds]
+
+
+@pytest.mark.parametrize(
+    ("rows", "problem"),
+    [
+        ([row(1), row(0, side="sell")], "time goes back at 1 row; it must be sorted"),
+        ([row(0), row(1, side="sell", amount="-1")], "1 row with a price or size that is no positive number"),
+        ([row(0), row(1, side="sell", price="")], "1 row with a price or size that is no positive number"),
+        ([row(i) for i in range(30)], "every trade is on one side"),
+        ([], "no rows"),
+    ],
+)
+def test_problems_of_trades(look, rows, problem):
+    assert problem in look(HEADER + "".join(rows)).kinds[0].problems
+
+
+def test_a_clock_behind_the_exchange(samples):
+    (result,) = inspect_files(samples / "recording" / "cm_btcusd_perp_20240808.gz")
+    assert [kind.kind for kind in result.kinds] == ["trades", "book", "quotes"]
+    assert "the local clock is behind the exchange by 1.26 s (median)" in result.kinds[0].problems
+    assert "3 rows before the first snapshot" in result.kinds[1].problems
+
+
+def test_a_book_without_snapshot(look):
+    header = "exchange,symbol,timestamp,local_timestamp,is_snapshot,side,price,amount\n"
+    result = look(header + f"bybit,BTCUSDT,{T0},{T0},false,bid,6400,0\n")
+    assert result.kinds[0].problems == ("no snapshot, so the book never starts",)
+
+
+def test_quotes_that_cross(look):
+    header = "exchange,symbol,timestamp,local_timestamp,ask_amount,ask_price,bid_price,bid_amount\n"
+    result = look(header + f"bybit,BTCUSDT,{T0},{T0},1,100,100,1\nbybit,BTCUSDT,{T0},{T0},1,101,100,1\n")
+    assert result.kinds[0].problems == ("1 row with a bid not below the ask",)
+
+
+def test_an_assumed_contract(samples):
+    (result,) = inspect_files(samples / "tardis" / "binance-delivery_trades_2025-10-10_AVAXUSD_PERP.csv.gz")
+    assert result.problems == ("contract value 10 is assumed; instrument= sets it",)
+    assert "contracts of 10 quote" in result.to_text()
+    path = samples / "tardis" / "binance-delivery_trades_2025-10-10_AVAXUSD_PERP.csv.gz"
+    (given,) = inspect_files(path, instrument=Instrument(contract_value=10.0))
+    assert given.problems == ()
+
+
+def test_linear_contracts(look):
+    result = look(HEADER + row(0, venue="okex-swap").replace("AVAXUSDT", "ETH-USDT-SWAP"))
+    assert "contracts of 0.1 base coin" in result.to_text()
+
+
+def test_two_formats_fit(look):
+    result = look(HEADER + row(0), "x.csv")
+    assert result.formats == ("tardis-trades", "tardis-liquidations")
+    assert "may be tardis-trades or tardis-liquidations; format= decides" in result.problems
+
+
+def test_unknown_market(samples):
+    (result,) = inspect_files(samples / "canonical" / "trades.parquet")
+    assert result.problems == ("unknown whether linear or inverse; sizes are taken as base coin",)
+    assert result.clock == "as given (ts)"
+
+
+def test_empty_file(look):
+    result = look("")
+    assert (result.problems, result.error, result.kinds) == (("the file is empty",), None, ())
+
+
+def test_a_file_that_cannot_be_read_does_not_stop_the_others(tmp_path):
+    (tmp_path / "a.csv").write_text("<html></html>\n")
+    (tmp_path / "b_trades_1.csv").write_text(HEADER + row(0))
+    bad, good = inspect_files(tmp_path)
+    assert isinstance(bad.error, FileError)
+    assert "web page" in bad.to_text()
+    assert good.error is None
+
+
+def test_an_error_at_the_end_is_told_with_what_was_known(look):
+    packed = gzip.compress((HEADER + "".join(map(row, range(10)))).encode())
+    result = look(packed[:-4], "x_trades_1.csv.gz")
+    assert result.formats == ("tardis-trades",)
+    assert "end in the middle" in str(result.error)
+    assert json.loads(json.dumps(result.to_dict()))["error"] == str(result.error)
+
+
+def test_warnings_become_problems(look):
+    result = look(gzip.compress((HEADER + row(0) + row(1, side="sell")).encode()) + bytes(512))
+    assert result.problems == ("512 zero bytes after the gzip data were passed over",)
+
+
+def test_no_file(tmp_path):
+    with pytest.raises(FileError, match="no file"):
+        inspect_files(tmp_path)
+
+
+def test_median_of_many_latencies_in_bounded_memory(monkeypatch):
+    monkeypatch.setattr(inspect_module, "_KEPT", 1000)
+    latency = inspect_module._Latency()
+    values = np.random.default_rng(1).integers(0, 10**6, 50_000)
+    for part in np.array_split(values, 77):
+        latency.add(part)
+    assert sum(map(len, latency._kept)) <= 1000
+    assert latency.largest == values.max()
+    assert abs(latency.median() - np.median(values)) < 50_000
+
+
+def test_real_day(shared_data):
+    (result,) = inspect_files(
+        shared_data / "crash-2025-10-10" / "binance-delivery_trades_2025-10-10_UNIUSD_PERP.csv.gz"
+    )
+    (kind,) = result.kinds
+    assert (kind.rows, result.instrument.tick, result.instrument.lot) == (274_457, 0.001, 1.0)
+    assert 5_000_000 < kind.median_latency < 6_000_000
+    assert 6.7e9 < kind.max_latency < 7.1e9
+
+
+def test_real_coin_has_a_lot(shared_data):
+    (result,) = inspect_files(shared_data / "binance-archive" / "BTCUSDC-aggTrades-2025-10-04.zip")
+    assert (result.instrument.tick, result.instrument.lot) == (0.01, 1e-05)
+    assert result.clock == "exchange (transact_time)"
