@@ -26,12 +26,13 @@ from toxmid.steps.codes cimport (BOOK, ERR_BACKWARDS, ERR_MEMORY, ERR_OVERFLOW, 
                                  LIQUIDATION, MARK, QUOTE, REFERENCE, SECOND, TRADE, Tally)
 from toxmid.steps.episodes cimport EPISODE_KINDS, EpisodeRow
 from toxmid.steps.grid cimport Grid, grid_init, grid_steps
-from toxmid.steps.implied cimport implied_init
+from toxmid.steps.implied cimport ImpliedParams, implied_init
 from toxmid.steps.machine cimport (BarRow, Machine, Past, _close_step, _settle, machine_book, machine_finish,
                                    machine_liquidation, machine_mark, machine_quote, machine_reference, machine_trade)
 from toxmid.steps.lots cimport Lots, lots_of, lots_per_coin
 from toxmid.steps.memory cimport Block, block_reserve
 from toxmid.steps.touch cimport touch_init
+from toxmid.steps.trailing cimport Trailing
 from toxmid.steps.volume_clock cimport BucketRow, VolumeClock, Slot, clock_fill, clock_refine
 
 KIND_NAMES = ("trades", "liquidations", "book", "quotes", "mark", "reference")
@@ -48,8 +49,6 @@ cdef dict RULE_CODES = {
 cdef enum:
     MAX_BLOCKS = 64
     LAYOUT = 1                  # raised whenever the meaning of the state changes: older snapshots are refused
-
-cdef int64_t MINUTE_NS = 60 * <int64_t> SECOND
 
 cdef bytes MAGIC = b"toxmid\x00\x01"
 
@@ -132,10 +131,19 @@ cdef int _book_blocks(Book *b, Block **out) noexcept:
     return n
 
 
+cdef int _trailing_blocks(Trailing *t, Block **out) noexcept:
+    out[0] = &t.samples
+    out[1] = &t.sorted
+    return 2
+
+
 cdef int _machine_blocks(Machine *m, Block **out) noexcept:
     """Every block of an engine, always in this order: what snapshot writes and restore reads."""
     cdef int n = _clock_blocks(&m.clock, out)
     n += _book_blocks(&m.book, out + n)
+    n += _trailing_blocks(&m.calm.moves, out + n)
+    n += _trailing_blocks(&m.calm.volumes, out + n)
+    n += _trailing_blocks(&m.calm.spreads, out + n)
     out[n] = &m.calm.minutes
     out[n + 1] = &m.calm.scratch
     out[n + 2] = &m.flow.prints
@@ -166,6 +174,29 @@ cdef void _lots_init(Lots *l, object instrument) except *:
     """An inverse contract is worth quote currency; a linear one some base coin, of which its lot is the grid."""
     l.contract_value = (instrument.contract_value or 0.0) if instrument.inverse else 0.0
     grid_init(&l.grid, (instrument.lot or 0.0) if not instrument.inverse else 0.0)
+
+
+cdef void _implied_params(ImpliedParams *p, object params) except *:
+    p.kappa = params.kappa
+    p.support = params.support
+    p.lean = params.lean
+    p.lean_limit = params.lean_limit
+    p.idle = params.idle
+    p.excess_spreads = params.excess_spreads
+    p.pulled_prior = params.pulled_prior
+    p.pulled_weight = params.pulled_weight
+    p.pulled_limit = params.pulled_limit
+    p.relax = params.duration_ns("relax") * 1e-9
+    p.pulled_memory = params.duration_ns("pulled_memory") * 1e-9
+    p.spread_memory = params.duration_ns("spread_memory") * 1e-9
+    p.volume_memory = params.duration_ns("volume_memory") * 1e-9
+    p.imbalance_memory = params.duration_ns("imbalance_memory") * 1e-9
+    p.interval_spread = params.interval_spread
+    p.interval_gap = params.interval_gap
+    p.interval_widening = params.interval_widening
+    p.interval_move = params.interval_move
+    p.interval_sigma = params.interval_sigma
+    p.interval_memory = params.duration_ns("interval_memory") * 1e-9
 
 
 cdef void _bulk_init(Bulk *b, object params) except *:
@@ -356,13 +387,9 @@ cdef class Core:
         book_init(&m.book, instrument.tick or 0.0, not params.book_without_snapshot)
         _bulk_init(&m.bulk, params)
         _clock_init(&m.clock, params)
-        calm_init(&m.calm, params.duration_ns("history") // MINUTE_NS, params.duration_ns("history_lag") // MINUTE_NS)
+        calm_init(&m.calm, params.duration_ns("history"), params.duration_ns("history_lag"))
         implied_init(&m.implied)
-        m.implied.p.kappa = params.kappa
-        m.implied.p.excess_spreads = params.excess_spreads
-        m.implied.p.fast = params.duration_ns("fast_memory") * 1e-9
-        m.implied.p.imbalance = params.duration_ns("imbalance_memory") * 1e-9
-        m.implied.p.interval = params.interval_scale
+        _implied_params(&m.implied.p, params)
         m.flow.window = params.duration_ns("match_window")
         m.flow.grace = params.duration_ns("match_grace")
         m.flow.half_life = params.toxic_half_life

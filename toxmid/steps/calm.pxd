@@ -1,39 +1,48 @@
-# What is normal here: trailing statistics of minutes, and how far the present is from them.
+# What is normal here: trailing statistics, and how far the present is from them.
 #
-# Once a minute one sample is kept: spread, |60 s move of the mid|, volume of the last 60 s. From these come the medians over
-# trailing hours that scale everything else, and the time-of-day norm of the spread. All are lagged or strictly past,
-# and all exist from 300 s on: before the full history is there they are the same statistics over what has arrived.
+# Every ten seconds a sample is kept of what the last 60 s were like: |move of the mid|, volume, time-weighted spread. Their
+# medians over trailing hours scale everything else. They are lagged, so that an episode does not become its own norm. Once a
+# minute a sample goes into the norm of the spread at this time of day, and into the norms of quiet minutes against which
+# impact is judged excessive. All exist from 300 s on: before the full history is there they are the same statistics over
+# what has arrived.
 
 from libc.math cimport NAN, fabs, log, sqrt
 from libc.stdint cimport int64_t
 from toxmid.steps.codes cimport ERR_MEMORY, SECOND
 from toxmid.steps.memory cimport Block, block_reserve
 from toxmid.steps.quantiles cimport median
+from toxmid.steps.trailing cimport Trailing, trailing_median, trailing_push, trailing_roll, trailing_scale
 
 cdef enum:
     DAY_MINUTES = 1440
     TOD_DAYS = 28               # trailing days of the time-of-day norm
     TOD_HALF = 15               # neighbouring quarter hours, in minutes
     TOD_MIN_DAYS = 3            # earlier days that make a time-of-day norm; before, all minutes that have arrived
-    WARM_MINUTES = 5            # samples before any statistic is published
+    WARM_MINUTES = 4            # samples before a norm of minutes is published
+    SAMPLE_SECONDS = 10
+    READY_SECONDS = 300
 
 cdef struct Minute:
-    double spread               # bps, at the end of the minute
+    double spread               # mean over the minute, bps
     double move                 # |60 s log return of mid|, bps
     double volume               # lots of the last 60 s
     double quiet                # 1: no second of it had an excess impact beyond the limit
 
 cdef struct Calm:
-    int64_t window              # minutes of history that count
-    int64_t lag                 # minutes left out at the young end, so that an episode does not become its own norm
+    int64_t window              # ns of history that count
+    int64_t lag                 # ns left out at the young end
+    int64_t first               # time of the first mid; 0: none yet
     double sigma                # median |60 s move|, bps
     double volume               # median volume of 60 s, lots
-    double spread               # median spread, bps
+    double spread               # median 60 s mean spread, bps
     double rms                  # root mean square 60 s move of quiet minutes, bps
     double mean_volume          # mean volume of 60 s of quiet minutes, lots
     double tod_median           # of ln(spread) at this time of day
     double tod_scale            # 1.4826 MAD of it
     int64_t count               # minutes seen
+    Trailing moves
+    Trailing volumes
+    Trailing spreads
     Block minutes               # Minute, oldest first
     Block scratch
 
@@ -42,7 +51,7 @@ cdef inline void calm_init(Calm *c, int64_t window, int64_t lag) noexcept nogil:
     c.window = window
     c.lag = lag
     c.sigma = c.volume = c.spread = c.rms = c.mean_volume = c.tod_median = c.tod_scale = NAN
-    c.count = 0
+    c.count = c.first = 0
 
 
 cdef inline void calm_refine(Calm *c, int64_t factor) noexcept nogil:
@@ -50,23 +59,45 @@ cdef inline void calm_refine(Calm *c, int64_t factor) noexcept nogil:
     cdef int64_t i
     for i in range(c.minutes.used // <int64_t> sizeof(Minute)):
         m[i].volume *= factor
+    trailing_scale(&c.volumes, <double> factor)
     c.volume *= factor
     c.mean_volume *= factor
 
 
-cdef inline double _field_median(Calm *c, int64_t first, int64_t last, int field) noexcept nogil:
-    """Median of one field over minutes [first, last), NaN left out; NaN where fewer than WARM_MINUTES are left."""
-    cdef const Minute *m = <const Minute *> c.minutes.data
-    cdef double *x = <double *> c.scratch.data
-    cdef int64_t i, n = 0
-    cdef double value
-    for i in range(first, last):
-        value = m[i].spread if field == 0 else (m[i].move if field == 1 else m[i].volume)
-        if value == value:
-            x[n] = value
-            n += 1
-    return median(x, n) if n >= WARM_MINUTES - 1 else NAN
+cdef inline bint calm_ready(const Calm *c) noexcept nogil:
+    return c.sigma == c.sigma and c.volume > 0 and c.spread == c.spread
 
+
+# --- the last 60 s, every ten seconds --------------------------------------------------------------------------------
+
+cdef inline int calm_sample(Calm *c, int64_t ts, double move, double volume, double spread) noexcept nogil:
+    """Offer what the 60 s up to `ts` were like, and renew the medians. `move` etc. are NaN while 60 s have not passed."""
+    cdef int64_t age = ts - c.first
+    cdef int64_t upto
+    cdef int code
+    if age % (SAMPLE_SECONDS * <int64_t> SECOND) != 0:
+        return 0
+    code = trailing_push(&c.moves, ts, move)
+    if code == 0 and move == move:
+        code = trailing_push(&c.volumes, ts, volume)
+    if code == 0 and move == move:
+        code = trailing_push(&c.spreads, ts, spread)
+    if code < 0 or age < READY_SECONDS * <int64_t> SECOND:
+        return code
+    # While history is short the lag is half of it: a norm of the young market, but never of this very moment.
+    upto = ts - (c.lag if 2 * c.lag < age else age // 2)
+    code = trailing_roll(&c.moves, upto - c.window, upto)
+    if code == 0:
+        code = trailing_roll(&c.volumes, upto - c.window, upto)
+    if code == 0:
+        code = trailing_roll(&c.spreads, upto - c.window, upto)
+    c.sigma = trailing_median(&c.moves)
+    c.volume = trailing_median(&c.volumes)
+    c.spread = trailing_median(&c.spreads)
+    return code
+
+
+# --- minutes ---------------------------------------------------------------------------------------------------------
 
 cdef inline void _quiet_norms(Calm *c, int64_t first, int64_t last) noexcept nogil:
     """Rms move and mean volume of quiet minutes; of all of them where most are not quiet (the norm itself has moved)."""
@@ -87,7 +118,7 @@ cdef inline void _quiet_norms(Calm *c, int64_t first, int64_t last) noexcept nog
                     volumes[which] += m[i].volume
                     n[which] += 1
     which = 1 if 2 * n[1] >= n[0] else 0
-    if n[which] >= WARM_MINUTES - 1:
+    if n[which] >= WARM_MINUTES:
         c.rms = sqrt(squares[which] / n[which])
         c.mean_volume = volumes[which] / n[which]
 
@@ -120,13 +151,13 @@ cdef inline void _tod_norm(Calm *c, int64_t n, int64_t minute_of_day) noexcept n
 
 
 cdef inline int calm_minute(Calm *c, int64_t ts, double spread, double move, double volume, bint quiet) noexcept nogil:
-    """Keep the sample of the minute that ends at `ts` and renew every statistic."""
+    """Keep the sample of the minute that ends at `ts` and renew the norms of minutes."""
     cdef int64_t size = sizeof(Minute)
+    cdef int64_t window = c.window // (60 * <int64_t> SECOND)
+    cdef int64_t lag = c.lag // (60 * <int64_t> SECOND)
     cdef int64_t keep = (TOD_DAYS + 1) * DAY_MINUTES + 2 * TOD_HALF
     cdef Minute *m
     cdef int64_t n, first, last
-    if keep < c.window + c.lag:
-        keep = c.window + c.lag
     if block_reserve(&c.minutes, size) < 0 or block_reserve(&c.scratch, c.minutes.used + size) < 0:
         return ERR_MEMORY
     n = c.minutes.used // size
@@ -144,17 +175,14 @@ cdef inline int calm_minute(Calm *c, int64_t ts, double spread, double move, dou
     c.minutes.used += size
     c.count += 1
     n += 1
-    if n < WARM_MINUTES:
+    if n <= WARM_MINUTES:
         return 0
-    last = n - c.lag
-    if last < WARM_MINUTES:
-        last = WARM_MINUTES     # the first minutes serve until the lag has passed
-    first = last - c.window
+    last = n - (lag if 2 * lag < n else n // 2)
+    if last <= WARM_MINUTES:
+        last = WARM_MINUTES + 1     # of the first sample only the spread is known
+    first = last - window
     if first < 0:
         first = 0
-    c.spread = _field_median(c, first, last, 0)
-    c.sigma = _field_median(c, first, last, 1)
-    c.volume = _field_median(c, first, last, 2)
     _quiet_norms(c, first, last)
     _tod_norm(c, n, (ts // (60 * <int64_t> SECOND)) % DAY_MINUTES)
     return 0

@@ -7,7 +7,7 @@ from libc.math cimport INFINITY, NAN, exp, fabs, isnan, log, rint, sqrt
 from libc.stdint cimport int64_t
 from toxmid.steps.book cimport ASK, BID, Book, book_depth, book_judge, book_price, book_row, side_size
 from toxmid.steps.bulk cimport Bulk, bulk_add, bulk_advance
-from toxmid.steps.calm cimport Calm, calm_minute, calm_refine, calm_spread_z
+from toxmid.steps.calm cimport Calm, calm_minute, calm_ready, calm_refine, calm_sample, calm_spread_z
 from toxmid.steps.classify cimport Signing, classify_quote, classify_trade
 from toxmid.steps.codes cimport (BAD_PRICE, BAD_SIDE, BAD_SIZE, BEFORE_SNAPSHOT, BOOK, ERR_BACKWARDS, ERR_MEMORY,
                                  ERR_OVERFLOW, ERR_TIME_RANGE, LIQUIDATION, MARK, QUOTE, REFERENCE, SECOND, TRADE,
@@ -91,7 +91,9 @@ cdef struct Past:               # one step of the last minute
     double log_mid
     double lots                 # traded since the beginning
     double signed_lots
-    double depth                # on the thinner side
+    double depth                # on the side that was hit, lots
+    double spread_sum           # bps, of all steps with a spread
+    int64_t spreads             # steps with a spread
 
 cdef struct Machine:
     Settings set
@@ -101,6 +103,8 @@ cdef struct Machine:
     int64_t step_end            # end of the open step
     double last_price
     double total_lots, signed_lots, total_coins
+    double spread_sum
+    int64_t spreads
     double step_buy, step_sell, step_unknown
     double toxic_rate, volume_rate      # lots per second, 60 s and 30 s memory
     double toxic_30, volume_30
@@ -282,9 +286,14 @@ cdef inline int _regime(Machine *m, double excess) noexcept nogil:
     return CALM
 
 
-cdef inline int _trace_episodes(Machine *m, double move_5, double lots_5, double net_5, double depth) noexcept nogil:
+cdef inline int _trace_episodes(Machine *m, double log_mid) noexcept nogil:
     """Advance the four kinds of episode by the step that is being closed."""
     cdef View v
+    cdef const Past *then = _ago(m, 5)
+    cdef double move_5 = _move(then, log_mid)
+    cdef double lots_5 = m.total_lots - then.lots if then != NULL else NAN
+    cdef double net_5 = m.signed_lots - then.signed_lots if then != NULL else NAN
+    cdef double depth = then.depth if then != NULL else NAN
     cdef double z = m.row.spread_z
     cdef double sigma_5 = m.calm.rms * sqrt(5.0 / 60.0)
     cdef double floor_5 = m.calm.spread
@@ -330,14 +339,15 @@ cdef inline int _trace_episodes(Machine *m, double move_5, double lots_5, double
                         strength < 0.1 * m.set.cascade_rate, strength, &m.episode_rows)
 
 
-cdef inline void _guess_context(Machine *m, double move, double imbalance) noexcept nogil:
+cdef inline void _guess_context(Machine *m, double move) noexcept nogil:
     """How likely a taker order of either side is forced, before its size is known."""
-    cdef double rho, trend, heat, base
-    if not (m.calm.sigma == m.calm.sigma and m.calm.volume > 0 and m.calm.spread > 0):
+    cdef double rho, trend, heat, base, imbalance
+    if not (calm_ready(&m.calm) and m.calm.spread > 0):
         m.flow.guess.base_buy = m.flow.guess.base_sell = NAN
         return
     rho = m.implied.spread / m.calm.spread
-    base = m.calm.sigma if m.calm.sigma > 0.5 * m.calm.spread else 0.5 * m.calm.spread
+    base = m.calm.sigma if m.calm.sigma > 0.25 * m.calm.spread else 0.25 * m.calm.spread
+    imbalance = m.implied.signed_volume / m.implied.total_volume if m.implied.total_volume > 0 else 0.0
     trend = move / base if move == move else 0.0
     heat = m.implied.volume * 60.0 / m.calm.volume
     base = -7.0 + 1.5 * log(rho if rho > 1.0 else 1.0) + 1.0 * log(1.0 + heat)
@@ -361,7 +371,7 @@ cdef inline void _fill_row(Machine *m, double spread, double move, double lots_6
     r.price = m.last_price
     r.vpin = m.clock.vpin
     r.vpin_rank = m.clock.vpin_rank
-    r.spread_z = calm_spread_z(&m.calm, spread, _tick_bps(m))
+    r.spread_z = calm_spread_z(&m.calm, m.implied.spread, _tick_bps(m)) if t.mid == t.mid else NAN
     r.impact_bps = move
     r.bps_per_volume = fabs(move) / coins if coins > 0 else NAN
     r.excess_impact = _excess(m, move, lots_60)
@@ -418,48 +428,63 @@ cdef inline void _decay_rates(Machine *m, double dt) noexcept nogil:
     m.volume_30 = m.volume_30 * half + lots
 
 
+cdef inline int _remember_step(Machine *m, double log_mid, double spread, double move, double lots_60,
+                               double spread_60) noexcept nogil:
+    """What later steps look back on: one second of the last minute, a sample of the calm, a minute."""
+    cdef Past *slot = &(<Past *> m.past.data)[m.steps % (m.past.used // <int64_t> sizeof(Past))]
+    cdef int code = 0
+    slot.log_mid = log_mid
+    slot.lots = m.total_lots
+    slot.signed_lots = m.signed_lots
+    slot.spread_sum = m.spread_sum
+    slot.spreads = m.spreads
+    slot.depth = NAN
+    if _has_depth(m) and m.flow.coins_per_lot > 0:
+        slot.depth = book_depth(&m.book, BID if m.implied.signed_volume < 0 else ASK, m.touch.mid,
+                                m.set.depth_bps) / m.flow.coins_per_lot
+    if m.calm.first == 0 and m.touch.mid == m.touch.mid:
+        m.calm.first = m.step_end
+    if m.calm.first:
+        code = calm_sample(&m.calm, m.step_end, fabs(move), lots_60, spread_60)
+    if code == 0 and m.step_end % (60 * <int64_t> SECOND) == 0:
+        code = calm_minute(&m.calm, m.step_end, spread_60, fabs(move), lots_60, m.quiet_minute)
+        m.quiet_minute = True
+    return code
+
+
 cdef inline int _close_step(Machine *m) noexcept nogil:
     """Close the open step: from what traded in it and the touch at its end to every figure of its end."""
     cdef double dt = <double> m.set.step * 1e-9
-    cdef double spread, log_mid, move, lots_60, move_5, lots_5, net_5, depth, minutes
-    cdef const Past *then
-    cdef Past *slot
+    cdef double spread, log_mid, move, minutes
+    cdef double lots_60 = m.total_lots
+    cdef double spread_60 = NAN
+    cdef const Past *then = _ago(m, 60)
     cdef int code
     touch_settle(&m.touch, m.step_end)
     spread = touch_spread(&m.touch)
     log_mid = log(m.touch.mid)
-    minutes = implied_step(&m.implied, &m.calm, dt, m.touch.mid, spread, m.step_buy, m.step_sell, m.step_unknown)
-    _decay_rates(m, dt)
-    then = _ago(m, 60)
+    if spread == spread:
+        m.spread_sum += spread
+        m.spreads += 1
     move = _move(then, log_mid)
-    lots_60 = m.total_lots - then.lots if then != NULL else m.total_lots
+    if then != NULL:
+        lots_60 -= then.lots
+        if m.spreads > then.spreads:
+            spread_60 = (m.spread_sum - then.spread_sum) / <double> (m.spreads - then.spreads)
+    minutes = implied_step(&m.implied, &m.calm, dt, m.touch.mid, spread, move, m.step_buy, m.step_sell, m.step_unknown)
+    _decay_rates(m, dt)
     _fill_row(m, spread, move, lots_60)
     m.row.regime = _regime(m, m.row.excess_impact)
     if m.row.excess_impact > m.set.stress_excess:
         m.quiet_minute = False
     if not m.peeking:
-        then = _ago(m, 5)
-        move_5 = _move(then, log_mid)
-        lots_5 = m.total_lots - then.lots if then != NULL else NAN
-        net_5 = m.signed_lots - then.signed_lots if then != NULL else NAN
-        depth = then.depth if then != NULL else NAN
-        code = _trace_episodes(m, move_5, lots_5, net_5, depth)
+        code = _trace_episodes(m, log_mid)
         if code < 0:
             return code
-        _guess_context(m, move, m.row.imbalance if m.row.imbalance == m.row.imbalance else 0.0)
-        slot = &(<Past *> m.past.data)[m.steps % (m.past.used // <int64_t> sizeof(Past))]
-        slot.log_mid = log_mid
-        slot.lots = m.total_lots
-        slot.signed_lots = m.signed_lots
-        slot.depth = NAN
-        if _has_depth(m):
-            slot.depth = book_depth(&m.book, BID if net_5 < 0 else ASK, m.touch.mid, m.set.depth_bps) / (
-                m.flow.coins_per_lot if m.flow.coins_per_lot > 0 else NAN)
-        if m.step_end % (60 * <int64_t> SECOND) == 0:
-            code = calm_minute(&m.calm, m.step_end, spread, fabs(move), lots_60, m.quiet_minute)
-            m.quiet_minute = True
-            if code < 0:
-                return code
+        _guess_context(m, move)
+        code = _remember_step(m, log_mid, spread, move, lots_60, spread_60)
+        if code < 0:
+            return code
     if m.step_end % m.set.bar == 0 or m.peeking:
         code = _write_bar(m)
         if code < 0:
@@ -479,7 +504,7 @@ cdef inline void _forget_moves(Machine *m) noexcept nogil:
     m.tally.gaps += 1
     for i in range(m.past.used // <int64_t> sizeof(Past)):
         past[i].log_mid = NAN
-    m.implied.log_mid = NAN
+    m.implied.credible = m.implied.supported = m.implied.last_mid = NAN
     m.touch.last_buy = m.touch.last_sell = NAN
 
 
