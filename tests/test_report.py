@@ -146,10 +146,8 @@ def synthetic_manifest(**changes: Any) -> dict[str, Any]:
             "origin": {"tick": "found", "lot": "found", "contract_value": "assumed", "symbol": "given"},
         },
         counts={
-            "read": {"trades": 3_412_880, "quotes": 21_870_331, "liquidations": 4_120},
-            "used": {"trades": 3_412_871, "quotes": 21_869_902, "liquidations": 4_120},
-            "rejected": {"trades": {"bad price": 9, "bad side": 0}, "quotes": {"bad price": 0}},
-            "duplicates": 0, "gaps": 2, "crossed books": 429, "resets": 1,
+            "rows_read": 25_287_331, "rows_used": 25_286_893, "rows_rejected": 9, "duplicates": 0, "gaps": 2,
+            "resets": 1, "rejected": {"trades": {"bad price": 9, "bad side": 0}}, "crossed_books": 429,
         },
         warm_up={
             "bucket volume": {"has": 1.0, "needs": 7.0, "unit": "days"},
@@ -353,7 +351,7 @@ def small_frames() -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
 def test_key_figures_by_hand() -> None:
     bars, _, events = small_frames()
     gap = pl.Series([None, 0.0, 1e4 * math.log(1.01), 1e4 * math.log(0.995)])
-    counts = {"read": {"trades": 9}, "used": {"trades": 5, "quotes": 2}, "rejected": {"trades": {"bad price": 4}}}
+    counts = {"rows_read": 9, "rows_used": 7, "by_input": {"trades": {"rows_used": 5}}}
     figures = {f.label: (f.value, f.note) for f in facts.key_figures(bars, gap, events, counts, 1_000_000_000)}
     assert figures == {
         "Rows used": ("7", "of 9 read"),
@@ -389,7 +387,8 @@ def test_an_episode_stands_beside_the_quoted_mid_of_its_end() -> None:
 
 def test_the_page_says_where_the_numbers_come_from(day_page: str) -> None:
     page = Page(day_page)
-    assert page.row("rejected · trades · bad price") == ["rejected · trades · bad price", "9"]
+    assert page.row("rejected · trades · bad price")[1] == "9"
+    assert page.row("crossed books")[1] == "429"
     assert page.row("buckets_per_day")[1] == "50"
     assert page.row("contract value")[1] == "1 assumed"
     assert page.row("bucket volume")[1].startswith("1 of 7 days")
@@ -406,10 +405,10 @@ def test_the_page_says_where_the_numbers_come_from(day_page: str) -> None:
 def test_large_moves_are_listed_when_there_are_too_many(hour: Any) -> None:
     events = pl.concat([hour[2][:1]] * 700).with_columns(move_bps=pl.int_range(700).cast(pl.Float64))
     page = Page(render_report(*hour[:2], events, synthetic_manifest()))
-    assert "The 500 largest moves of 700 closed episodes" in page.text
+    assert "The 250 largest moves of 700 closed episodes" in page.text
     listed = [row for row in page.rows if len(row) == 15][1:]
-    assert len(listed) == 500
-    assert min(float(row[5]) for row in listed) == 200.0
+    assert len(listed) == 250
+    assert min(float(row[5]) for row in listed) == 450.0
 
 
 def test_an_episode_too_long_to_draw_in_full_says_so(day: Any) -> None:

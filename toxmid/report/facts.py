@@ -88,14 +88,14 @@ def number(value: float | None, decimals: int | None = None) -> str:
 
 
 def price_decimals(tick: Any, price: float | None) -> int:
-    """Return the decimals of a price: those of the tick, else those that make seven significant digits.
+    """Return the decimals of a price: those of the tick, else those that make six significant digits.
 
     >>> price_decimals(0.25, 5000.0), price_decimals(None, 61_234.5), price_decimals(1e-7, 0.0001)
-    (2, 2, 7)
+    (2, 1, 7)
     """
     if isinstance(tick, (int, float)) and 0 < tick < math.inf:
         return next((n for n in range(13) if math.isclose(round(tick, n), tick, rel_tol=1e-9)), 12)
-    return max(0, 6 - math.floor(math.log10(price))) if price and price > 0 else 2
+    return max(0, 5 - math.floor(math.log10(price))) if price and price > 0 else 2
 
 
 def percent(share: float | None) -> str:
@@ -169,10 +169,9 @@ def key_figures(
 
 
 def _rows_used(counts: Mapping[str, Any]) -> Iterator[Figure]:
-    used = [value for path, value in flatten(counts) if _is_count(value) and "used" in path.split(" · ")]
-    read = [value for path, value in flatten(counts) if _is_count(value) and "read" in path.split(" · ")]
-    if used:
-        yield Figure("Rows used", f"{sum(used):,}", f"of {sum(read):,} read" if read else "")
+    used, read = counts.get("rows_used"), counts.get("rows_read")
+    if used is not None:
+        yield Figure("Rows used", plain(used), f"of {plain(read)} read" if read is not None else "")
 
 
 def _toxic_share(bars: pl.DataFrame) -> Figure:
@@ -232,10 +231,6 @@ def _total(bars: pl.DataFrame, names: Sequence[str]) -> float:
 
 def _arg_max(values: pl.Series) -> int | None:
     return values.cast(pl.Float64).fill_nan(None).arg_max()
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 # --- episodes ---------------------------------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -40,7 +40,7 @@ class Axis:
 
     `spacing` is "linear", "log" or "asinh" (linear near zero, logarithmic far from it). `decimals` None means the
     decimals of the price. `lane` is the part of the height it takes, so that two noisy lines do not hide each other.
-    `floor` is the smallest value worth room on a logarithmic axis.
+    `floor` is where a logarithmic axis ends below; None leaves it to the values.
     """
 
     unit: str
@@ -77,8 +77,8 @@ PANELS: Final = (
             "right": Axis(_PER_BAR, decimals=3, lane=(0.0, 0.15)),
         },
         (
-            Series("liq_sell_volume", "longs liquidated", "liq-sell", "stem", "right", digits=5),
-            Series("liq_buy_volume", "shorts liquidated", "liq-buy", "stem", "right", digits=5),
+            Series("liq_sell_volume", "liquidation-driven sells", "liq-sell", "stem", "right", digits=5),
+            Series("liq_buy_volume", "liquidation-driven buys", "liq-buy", "stem", "right", digits=5),
             Series("implied_hi", "implied interval", "implied-band", "edge", digits=8),
             Series("implied_lo", "implied interval", "implied-band", "edge", digits=8),
             Series("bid", "bid", "quote", width=1, digits=8),
@@ -146,8 +146,8 @@ PANELS: Final = (
         (
             Series("buy_volume", "taker buys", "buy", "stem", digits=5),
             Series("sell_volume", "taker sells", "sell", "stem", sign=-1, digits=5),
-            Series("liq_buy_volume", "of these shorts liquidated", "liq-buy", "stem", digits=5),
-            Series("liq_sell_volume", "of these longs liquidated", "liq-sell", "stem", sign=-1, digits=5),
+            Series("liq_buy_volume", "liquidation-driven buys", "liq-buy", "stem", digits=5),
+            Series("liq_sell_volume", "liquidation-driven sells", "liq-sell", "stem", sign=-1, digits=5),
         ),
         guides=(("left", 0.0),),
     ),
@@ -188,8 +188,8 @@ def _panel(panel: Panel, columns: Mapping[str, Array], price_decimals: int) -> d
             "decimals": price_decimals if axis.decimals is None else axis.decimals,
             "limits": axis.limits,
             "lane": axis.lane if len(used) > 1 else (0.0, 1.0),
-            "floor": axis.floor,
-            "knee": _knee(panel, side, columns) if axis.spacing == "asinh" else None,
+            "floor": _floor(axis, _sizes(lines, side, columns)),
+            "knee": _knee(axis, _sizes(lines, side, columns)),
         }
         for side, axis in used.items()
     }
@@ -204,12 +204,24 @@ def _panel(panel: Panel, columns: Mapping[str, Array], price_decimals: int) -> d
     }
 
 
-def _knee(panel: Panel, side: str, columns: Mapping[str, Array]) -> float:
+def _sizes(lines: Sequence[Series], side: str, columns: Mapping[str, Array]) -> Array:
+    """Return the sizes of everything on one axis that is not zero."""
+    shown = np.abs(np.concatenate([columns[line.column] for line in lines if line.axis == side]))
+    return shown[shown > 0]
+
+
+def _floor(axis: Axis, sizes: Array) -> float | None:
+    """Return where a logarithmic axis ends below: a handful of almost-zeros must not take up all its room."""
+    if axis.spacing != "log" or axis.floor is not None:
+        return axis.floor
+    return float(np.quantile(sizes, 0.01)) if sizes.size else None
+
+
+def _knee(axis: Axis, sizes: Array) -> float | None:
     """Return where an asinh axis turns from linear to logarithmic: at the usual size of what it shows."""
-    shown = [columns[line.column] for line in panel.series if line.axis == side and line.column in columns]
-    values = np.abs(np.concatenate(shown)) if shown else np.empty(0)
-    values = values[values > 0]
-    return float(np.median(values)) if values.size else 1.0
+    if axis.spacing != "asinh":
+        return None
+    return float(np.median(sizes)) if sizes.size else 1.0
 
 
 def _numbers(column: pl.Series) -> Array:

@@ -15,7 +15,9 @@
   // --- columns ------------------------------------------------------------------------------------------------------
 
   async function inflate(text) {
-    const packed = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+    const characters = atob(text);
+    const packed = new Uint8Array(characters.length);
+    for (let i = 0; i < packed.length; i++) packed[i] = characters.charCodeAt(i);
     const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
     return new Uint8Array(await new Response(stream).arrayBuffer());
   }
@@ -88,7 +90,7 @@
   const color = (name) => (palette[name] ??= getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim());
   const kindColor = (kind) => color("kind-" + kind) || color("kind-other");
   const shaded = spec.regimes.filter((name) => name && !spec.calm.includes(name));
-  const regimeColor = (name) => color(`regime-${(shaded.indexOf(name) % 5) + 1}`);
+  const regimeColor = (name) => color("regime-" + name.replace(/[^\w-]+/g, "-")) || color("regime-other");
 
   // --- one panel ----------------------------------------------------------------------------------------------------
 
@@ -255,6 +257,15 @@
     return Math.abs(digit - Math.round(digit)) < 1e-6 ? Math.round(digit) : null;
   }
 
+  // Zero and the powers of ten beyond the knee of an asinh axis, every other one where there are many.
+  function decades(low, high, knee) {
+    const first = Math.ceil(Math.log10(knee) - 1e-9), last = Math.floor(Math.log10(Math.max(high, -low)) + 1e-9);
+    const step = Math.max(1, Math.ceil((last - first + 1) / 3));
+    const marks = [0];
+    for (let power = last; power >= first; power -= step) marks.push(10 ** power, -(10 ** power));
+    return marks.filter((value) => value >= low && value <= high).sort((a, b) => a - b);
+  }
+
   const axisOf = (panel, side) => {
     const axis = panel.axes[side];
     const owners = panel.series.filter((line) => line.axis === side && line.kind !== "edge");
@@ -281,6 +292,7 @@
       gap: 6,
       font: "12px system-ui, sans-serif",
       space: axis.spacing === "linear" ? 32 : 18,
+      ...(axis.spacing === "asinh" ? { splits: (u, index, low, high) => decades(low, high, axis.knee) } : {}),
       filter: fits,
       grid: { show: side === "left" || axis.lane[0] > 0, stroke: () => color("grid"), width: 1, filter: fits },
       ticks: { show: false },
