@@ -207,7 +207,7 @@ def _panel(panel: Panel, columns: Mapping[str, Array], price_decimals: int) -> d
 def _sizes(lines: Sequence[Series], side: str, columns: Mapping[str, Array]) -> Array:
     """Return the sizes of everything on one axis that is not zero."""
     shown = np.abs(np.concatenate([columns[line.column] for line in lines if line.axis == side]))
-    return shown[shown > 0]
+    return np.compress(shown > 0, shown)
 
 
 def _floor(axis: Axis, sizes: Array) -> float | None:
