@@ -22,7 +22,7 @@ from toxmid.errors import FileError
 
 __all__ = ["BLOCK", "Block", "Head", "TapeWarning", "ahead", "blocks", "fingerprint", "read_head"]
 
-BLOCK: Final = 1 << 25  # bytes of text parsed at once: about half a million rows of trades
+BLOCK: Final = 1 << 24  # bytes of text parsed at once: about a quarter of a million rows
 _PIECE: Final = 1 << 20
 _HEAD: Final = 1 << 16
 

@@ -93,7 +93,7 @@ class Tape:
         ]
 
     def frames(self) -> Iterator[pl.DataFrame]:
-        """Canonical frames, file after file, in pieces of about half a million rows of text.
+        """Canonical frames, file after file, in pieces of about a quarter of a million rows.
 
         Raises
         ------
