@@ -240,6 +240,21 @@ def test_only_what_was_left_long_ago_is_swept(tmp_path: Path) -> None:
     assert leftovers(tmp_path) == [".out.new.toxmid-partial", "out"]
 
 
+def test_a_single_file_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output.write_whole(tmp_path / "state", b"first")
+    output.write_whole(tmp_path / "state", b"second")
+    assert (tmp_path / "state").read_bytes() == b"second"
+
+    def full_disk(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full_disk)
+    with pytest.raises(FileError, match="cannot be written: No space left on device"):
+        output.write_whole(tmp_path / "state", b"third")
+    assert (tmp_path / "state").read_bytes() == b"second"
+    assert leftovers(tmp_path) == ["state"]
+
+
 # --- reading ----------------------------------------------------------------------------------------------------------
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
@@ -21,7 +20,7 @@ from markupsafe import Markup
 from numpy.typing import NDArray
 
 from toxmid import output
-from toxmid.errors import DataError, FileError
+from toxmid.errors import DataError
 from toxmid.report import facts
 from toxmid.report.series import PANELS, columns_of, layout
 from toxmid.report.thin import fit_windows, pack, runs, select_rows
@@ -82,17 +81,8 @@ def write_report(
         If the file cannot be written.
     """
     text = render_report(bars, buckets, events, manifest, truth=truth)
-    target = Path(path).resolve()
-    partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
-    try:
-        try:
-            partial.write_text(text, encoding="utf-8", newline="\n")
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as error:
-        raise FileError(f"cannot be written: {error.strerror or error}", file=str(path)) from error
-    return target
+    output.write_whole(path, text.encode("utf-8"))
+    return Path(path).resolve()
 
 
 def report_directory(
