@@ -22,18 +22,19 @@ from toxmid.steps.book cimport ASK, BID, Book, Side, book_init, book_judge, book
 from toxmid.steps.bulk cimport bulk_advance, bulk_add, bulk_init, Bulk
 from toxmid.steps.calm cimport calm_init
 from toxmid.steps.classify cimport RULE_EMO, RULE_LEE_READY, RULE_QUOTE, RULE_SIDE, RULE_TICK, signing_init
-from toxmid.steps.codes cimport (BOOK, ERR_BACKWARDS, ERR_MEMORY, ERR_OVERFLOW, ERR_RUNAWAY, ERR_TIME_RANGE, KINDS,
+from toxmid.steps.codes cimport (BOOK, ERR_BACKWARDS, ERR_MEMORY, ERR_RUNAWAY, ERR_TIME_RANGE, KINDS,
                                  LIQUIDATION, MARK, QUOTE, REFERENCE, SECOND, TRADE, Tally)
 from toxmid.steps.episodes cimport EPISODE_KINDS, EpisodeRow
 from toxmid.steps.grid cimport Grid, grid_init, grid_steps
 from toxmid.steps.implied cimport ImpliedParams, implied_init
 from toxmid.steps.machine cimport (BarRow, Machine, Past, _close_step, _settle, machine_book, machine_finish,
                                    machine_liquidation, machine_mark, machine_quote, machine_reference, machine_trade)
-from toxmid.steps.lots cimport Lots, lots_of, lots_per_coin
+from toxmid.steps.lots cimport Lots, lots_countable, lots_of, lots_per_coin
 from toxmid.steps.memory cimport Block, block_reserve
 from toxmid.steps.touch cimport touch_init
 from toxmid.steps.trailing cimport Trailing
-from toxmid.steps.volume_clock cimport BucketRow, VolumeClock, Slot, clock_fill, clock_refine
+from toxmid.steps.venue cimport venue_init
+from toxmid.steps.volume_clock cimport BucketRow, VolumeClock, Slot, clock_fill, clock_prepare, clock_refine
 
 KIND_NAMES = ("trades", "liquidations", "book", "quotes", "mark", "reference")
 REASON_NAMES = ("bad_price", "bad_size", "zero_size", "bad_side", "before_snapshot")
@@ -69,8 +70,6 @@ cdef object _error(int code, int kind, object row, int64_t ts, int64_t now):
     if code == ERR_RUNAWAY:
         return DataError(f"one row of {table} would close more than 20 million buckets: the bucket volume is too small",
                          row=row, column="size")
-    if code == ERR_OVERFLOW:
-        return DataError(f"size in {table} is more lots than can be counted", row=row, column="size")
     return AssertionError(f"unknown code {code} of the core")
 
 
@@ -144,6 +143,9 @@ cdef int _machine_blocks(Machine *m, Block **out) noexcept:
     n += _trailing_blocks(&m.calm.moves, out + n)
     n += _trailing_blocks(&m.calm.volumes, out + n)
     n += _trailing_blocks(&m.calm.spreads, out + n)
+    n += _trailing_blocks(&m.reference.bases, out + n)
+    n += _trailing_blocks(&m.reference.deviating, out + n)
+    n += _trailing_blocks(&m.reference.spreads, out + n)
     out[n] = &m.calm.minutes
     out[n + 1] = &m.calm.scratch
     out[n + 2] = &m.flow.prints
@@ -170,10 +172,11 @@ cdef void _clock_init(VolumeClock *c, object params) except *:
     memset(c.slots.data, 0, c.slots.used)
 
 
-cdef void _lots_init(Lots *l, object instrument) except *:
+cdef void _lots_init(Lots *l, object instrument, double bucket_volume) except *:
     """An inverse contract is worth quote currency; a linear one some base coin, of which its lot is the grid."""
     l.contract_value = (instrument.contract_value or 0.0) if instrument.inverse else 0.0
-    grid_init(&l.grid, (instrument.lot or 0.0) if not instrument.inverse else 0.0)
+    # A bucket must stay countable in the finest lots.
+    grid_init(&l.grid, (instrument.lot or 0.0) if not instrument.inverse else 0.0, 1e17 / max(bucket_volume, 1.0))
 
 
 cdef void _implied_params(ImpliedParams *p, object params) except *:
@@ -181,6 +184,7 @@ cdef void _implied_params(ImpliedParams *p, object params) except *:
     p.support = params.support
     p.lean = params.lean
     p.lean_limit = params.lean_limit
+    p.both_pulled = params.both_pulled
     p.idle = params.idle
     p.excess_spreads = params.excess_spreads
     p.pulled_prior = params.pulled_prior
@@ -193,9 +197,7 @@ cdef void _implied_params(ImpliedParams *p, object params) except *:
     p.imbalance_memory = params.duration_ns("imbalance_memory") * 1e-9
     p.interval_spread = params.interval_spread
     p.interval_gap = params.interval_gap
-    p.interval_widening = params.interval_widening
     p.interval_move = params.interval_move
-    p.interval_sigma = params.interval_sigma
     p.interval_memory = params.duration_ns("interval_memory") * 1e-9
 
 
@@ -217,7 +219,7 @@ cdef class Columns:
     cdef Py_ssize_t n, i
     cdef bint has_side, has_lots, has_flag
 
-    def __cinit__(self, dict columns, tuple names):
+    def __cinit__(self, dict columns, tuple names, bint needs_side=False):
         self.ts = columns["ts"]
         self.n = self.ts.shape[0]
         self.i = 0
@@ -226,6 +228,8 @@ cdef class Columns:
         self.c = columns[names[2]] if len(names) > 2 else self.a
         self.d = columns[names[3]] if len(names) > 3 else self.a
         self.has_side = "side" in columns
+        if needs_side and not self.has_side:
+            raise DataError("column is missing", column="side", found=sorted(columns))
         if self.has_side:
             self.side = columns["side"]
         self.has_lots = "lots" in columns
@@ -291,7 +295,7 @@ cdef class BucketCore:
         memset(&self.lots, 0, sizeof(Lots))
         _clock_init(&self.clock, params)
         _bulk_init(&self.bulk, params)
-        _lots_init(&self.lots, instrument)
+        _lots_init(&self.lots, instrument, params.bucket_volume or 0.0)
 
     def __dealloc__(self):
         cdef Block *blocks[MAX_BLOCKS]
@@ -305,7 +309,8 @@ cdef class BucketCore:
         cdef int code
         if ts < self.now:
             return ERR_BACKWARDS
-        if not (0 < price < INFINITY and 0 < coins < INFINITY and given >= 0):
+        if not (0 < price < INFINITY and 0 < coins < INFINITY and given >= 0
+                and lots_countable(&self.lots, price, coins, given)):
             self.rejected += 1
             return 0
         self.now = ts
@@ -318,6 +323,9 @@ cdef class BucketCore:
         if self.bulk.on:
             code = bulk_advance(&self.bulk, ts, &self.clock)
             bulk_add(&self.bulk, price, coins, lots)
+            return code
+        code = clock_prepare(&self.clock, ts, coins, lots)
+        if code < 0:
             return code
         return clock_fill(&self.clock, ts, price, coins, lots, side > 0, side < 0, NAN)
 
@@ -379,9 +387,9 @@ cdef class Core:
         m.set.move_sigmas = params.move_sigmas
         m.set.cascade_rate = params.cascade_rate
         m.set.depth_bps = params.depth_bps
-        m.last_price = m.mark = m.reference = NAN
+        m.last_price = m.mark = NAN
         m.quiet_minute = True
-        _lots_init(&m.lots, instrument)
+        _lots_init(&m.lots, instrument, params.bucket_volume or 0.0)
         signing_init(&m.signing, 0.25 * instrument.tick if instrument.tick else 0.0)
         touch_init(&m.touch)
         book_init(&m.book, instrument.tick or 0.0, not params.book_without_snapshot)
@@ -393,8 +401,8 @@ cdef class Core:
         m.flow.window = params.duration_ns("match_window")
         m.flow.grace = params.duration_ns("match_grace")
         m.flow.half_life = params.toxic_half_life
-        m.flow.guess.base_buy = m.flow.guess.base_sell = NAN
-        m.flow.guess.slope = 1.0
+        m.set.toxic_score = params.toxic_score
+        venue_init(&m.reference, params.reference_width)
         for i in range(EPISODE_KINDS):
             m.episodes[i].patience = (60 if i in (0, 3) else 10) * <int64_t> SECOND
         if block_reserve(&m.past, (60 * <int64_t> SECOND // step + 1) * sizeof(Past)) < 0:
@@ -483,7 +491,10 @@ cdef class Core:
         cdef int kind, k, code = 0
         cdef Machine *m = &self.m
         cdef Columns failed
-        given = [None if t is None else Columns(t, names) for t, names in zip(tables, _TABLE_COLUMNS, strict=True)]
+        given = [
+            None if t is None else Columns(t, _TABLE_COLUMNS[k], k == LIQUIDATION or k == BOOK)
+            for k, t in enumerate(tables)
+        ]
         t0, t1, t2, t3, t4, t5 = given
         for k in range(KINDS):
             head[k] = INT64_MAX
@@ -569,15 +580,16 @@ cdef class Core:
     def peek_terms(self):
         """peek_terms()
 
-        (mid, implied mid, asymmetry in bps, displacement in bps, memory in s) of the open bar.
+        (mid, implied mid, four terms in bps: asymmetry, volume, credibility, reference, memory in s) of the open bar.
         """
         cdef Machine ahead = self.m
         if not ahead.started:
-            return (NAN, NAN, NAN, NAN, NAN)
+            return (NAN,) * 7
         ahead.peeking = True
         _settle(&ahead)
         _close_step(&ahead)
-        return (ahead.touch.mid, ahead.implied.value, ahead.implied.asymmetry, ahead.implied.displacement, ahead.row.memory)
+        return (ahead.touch.mid, ahead.implied.value, ahead.implied.asymmetry, ahead.implied.volume_gap,
+                ahead.implied.credibility_gap, ahead.implied.reference_gap, ahead.row.memory)
 
     def drain_bars(self):
         """drain_bars()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import struct
+import zlib
 from typing import Any, Self
 
 import numpy as np
@@ -83,7 +84,8 @@ class _Face(_core.Core):
     def snapshot(self) -> bytes:
         """The whole state as bytes: what arrived after it gives the same bits, here or after `restore`."""
         head = json.dumps({"params": self.params.to_dict(), "instrument": self.instrument.to_dict()}).encode()
-        return struct.pack("<I", len(head)) + head + self.save_state()
+        body = struct.pack("<I", len(head)) + head + self.save_state()
+        return body + struct.pack("<I", zlib.crc32(body))
 
     @classmethod
     def restore(cls, state: bytes) -> Self:
@@ -96,11 +98,13 @@ class _Face(_core.Core):
         """
         try:
             (length,) = struct.unpack_from("<I", state)
+            if zlib.crc32(state[:-4]) != struct.unpack("<I", state[-4:])[0]:
+                raise FileError("not a snapshot of an engine, or a damaged one: its checksum does not fit")
             head = json.loads(state[4 : 4 + length])
             engine = cls(Params.from_dict(head["params"]), Instrument.from_dict(head["instrument"]))
         except (struct.error, ValueError, KeyError, TypeError) as error:
             raise FileError("not a snapshot of an engine", expected="bytes of Engine.snapshot()") from error
-        engine.load_state(bytes(state[4 + length :]))
+        engine.load_state(bytes(state[4 + length : -4]))
         return engine
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -208,9 +212,13 @@ class Engine(_Face):
 class Terms(dict[str, float]):
     """The terms of an implied mid, price units: they add up to implied minus quoted mid.
 
-    ``asymmetry``: what the untouched side of a torn spread says. ``displacement``: how far the quoted mid has run from
-    the last credible price. `memory` is the half-life of the toxic means at the credibility of this moment, seconds.
+    ``asymmetry``: what the untouched side of a torn spread says. ``volume``: how far the quoted mid has run ahead of what
+    volume supports. ``credibility``: how much farther back the last price lies that was made in a tight market.
+    ``reference``: what another venue's corridor takes off. `memory` is the half-life of the toxic means at the
+    credibility of this moment, seconds.
     """
+
+    NAMES = ("asymmetry", "volume", "credibility", "reference")
 
     def __init__(self, terms: dict[str, float], memory: float) -> None:
         super().__init__(terms)
@@ -270,9 +278,11 @@ class ImpliedMid(_Face):
     @property
     def terms(self) -> Terms:
         """What makes the difference between implied and quoted mid; the terms add up to it."""
-        mid, value, asymmetry_bps, displacement_bps, memory = self.peek_terms()
-        total = asymmetry_bps + displacement_bps
-        # The terms act on the logarithm, one after the other; in price units each gets its part of the difference.
-        share = asymmetry_bps / total if total else 0.0
-        asymmetry = (value - mid) * share if value == value else math.nan
-        return Terms({"asymmetry": asymmetry, "displacement": (value - mid) - asymmetry}, memory)
+        mid, value, *bps, memory = self.peek_terms()
+        total = sum(bps)
+        # The terms act on the logarithm, one after the other; in price units each gets its part of the difference. The
+        # largest gets what rounding leaves, so that the sum is the difference.
+        parts = [(value - mid) * term / total if total else 0.0 * value for term in bps]
+        largest = max(range(len(bps)), key=lambda i: abs(bps[i]))
+        parts[largest] += (value - mid) - sum(parts)
+        return Terms(dict(zip(Terms.NAMES, parts, strict=True)), memory)

@@ -35,7 +35,8 @@ class _Stream:
         self._kind = INPUTS[name]
         self._frames = frames
         self._piece: Columns | None = None
-        self._row = 0  # of the tape, at which the piece begins
+        self._latest: int | None = None  # time of the last row of the pieces loaded so far
+        self._loaded = 0  # rows of the pieces loaded so far
         self.ended = False
         self._load()
 
@@ -58,7 +59,6 @@ class _Stream:
         if cut == 0:
             return None
         taken = {name: column[:cut] for name, column in self._piece.items()}
-        self._row += cut
         self._piece = {name: column[cut:] for name, column in self._piece.items()} if cut < ts.size else None
         if self._piece is None and not self.ended:
             self._load()
@@ -66,9 +66,8 @@ class _Stream:
 
     def extend(self) -> None:
         """Append the next piece: all rows at hand are of one moment, which may go on in it."""
-        held, row = self._piece, self._row
+        held = self._piece
         assert held is not None
-        self._row += held["ts"].size
         self._piece = None
         self._load()
         if self._piece is not None:
@@ -76,28 +75,30 @@ class _Stream:
             self._piece = {name: np.concatenate([held[name], more[name]]) for name in held}
         else:
             self._piece = held
-        self._row = row
 
     def _load(self) -> None:
         for frame in self._frames:
             if frame.height:
                 piece = columns(frame, self._kind)
                 self._check_order(piece["ts"])
+                self._latest = int(piece["ts"][-1])
+                self._loaded += piece["ts"].size
                 self._piece = piece
                 return
         self.ended = True
 
     def _check_order(self, ts: npt.NDArray[np.int64]) -> None:
-        back = np.flatnonzero(ts[1:] < ts[:-1])
+        before = ts[0] if self._latest is None else self._latest
+        back = np.flatnonzero(np.diff(ts, prepend=before) < 0)
         if back.size:
-            row = int(back[0]) + 1
-            found, before = (str(np.datetime64(int(ts[i]), "ns")) for i in (row, row - 1))
+            row = int(back[0])
+            earlier = before if row == 0 else ts[row - 1]
             raise DataError(
                 f"time goes back in {self._name}; sort the table, or let the reader sort it",
-                row=self._row + row,
+                row=self._loaded + row,
                 column="ts",
-                found=found,
-                expected=f"{before} or later",
+                found=str(np.datetime64(int(ts[row]), "ns")),
+                expected=f"{np.datetime64(int(earlier), 'ns')} or later",
             )
 
 

@@ -194,7 +194,7 @@ def replay(
             return Replay.load(out)
     engine = _engine(params, _instrument(tapes, instrument), state)
     before = engine.tally()
-    if liquidations is not None and _is_without_rows(liquidations):
+    if "liquidations" in tapes and not any(frame.height for frame in tapes["liquidations"].frames()):
         engine.feed_without_prints()
     with Progress(label="replay", quiet=not progress) as bar:
         bars, buckets, events = _run(engine, tapes, workers, bar)
@@ -292,10 +292,6 @@ def _tape(
     return open_tape(
         source, kind, start=start, end=end, instrument=instrument, sort=sort, allow_partial=allow_partial
     )
-
-
-def _is_without_rows(source: Any) -> bool:
-    return not _is_files(source) and canonical(source, "liquidations").height == 0
 
 
 def _instrument(tapes: Mapping[str, _AnyTape], given: Instrument | None) -> Instrument:

@@ -66,7 +66,7 @@ cdef struct Book:
 
 cdef inline void book_init(Book *b, double tick, bint need_seed) noexcept nogil:
     b.need_seed = need_seed
-    grid_init(&b.ticks, tick)
+    grid_init(&b.ticks, tick, 1e8)
     b.sides[BID].sign = 1
     b.sides[ASK].sign = -1
 
@@ -303,14 +303,30 @@ cdef inline int _relay(Side *s, int64_t centre, int64_t window, int64_t factor) 
     return code
 
 
+cdef inline int _fetch_far(Side *s) noexcept nogil:
+    """When the window has run empty and far levels remain: lay it around the best of them."""
+    cdef const FarLevel *table = <const FarLevel *> s.far.data
+    cdef int64_t i, best = 0
+    cdef bint any = False
+    if s.count or s.far_count == 0:
+        return 0
+    for i in range(s.far.used // <int64_t> sizeof(FarLevel)):
+        if table[i].size > 0 and (not any or _better(s, table[i].tick, best)):
+            best = table[i].tick
+            any = True
+    return _relay(s, best, s.window, 1)
+
+
 cdef inline int _place(Side *s, int64_t tick, double size, bint *stood) noexcept nogil:
     """Set or delete a level wherever it belongs; the window follows the best."""
     cdef int64_t distance
     cdef int code
     if s.window == 0:
         code = _lay_window(s, tick - MIN_WINDOW // 2, MIN_WINDOW)
-        if code < 0:
-            return code
+    else:
+        code = _fetch_far(s)        # a far level may be better than the new one
+    if code < 0:
+        return code
     if _inside(s, tick):
         stood[0] = _put_near(s, tick, size)
         return 0
@@ -327,20 +343,6 @@ cdef inline int _place(Side *s, int64_t tick, double size, bint *stood) noexcept
         stood[0] = _put_near(s, tick, size)
         return 0
     return _put_far(s, tick, size, stood)
-
-
-cdef inline int _fetch_far(Side *s) noexcept nogil:
-    """When the window has run empty and far levels remain: lay it around the best of them."""
-    cdef const FarLevel *table = <const FarLevel *> s.far.data
-    cdef int64_t i, best = 0
-    cdef bint any = False
-    if s.count or s.far_count == 0:
-        return 0
-    for i in range(s.far.used // <int64_t> sizeof(FarLevel)):
-        if table[i].size > 0 and (not any or _better(s, table[i].tick, best)):
-            best = table[i].tick
-            any = True
-    return _relay(s, best, s.window, 1)
 
 
 cdef inline int side_clear(Side *s) noexcept nogil:
@@ -423,6 +425,44 @@ cdef inline int _repair(Book *b, Tally *tally) noexcept nogil:
         tally.books_repaired += 1
         tally.levels_removed += removed
     return code
+
+
+cdef inline bint _stands(const Side *s, int64_t tick, bint limited, int64_t limit) noexcept nogil:
+    """Would a level survive the repair of the open message?"""
+    return not limited or _better(s, limit, tick) or _is_touched(s, tick)
+
+
+cdef inline bint _best_standing(const Side *s, bint limited, int64_t limit, int64_t *best) noexcept nogil:
+    """The best level as it will be once the open message is judged, found without changing anything."""
+    cdef const FarLevel *table = <const FarLevel *> s.far.data
+    cdef int64_t i
+    cdef bint any = s.count > 0
+    best[0] = s.best
+    while any and not _stands(s, best[0], limited, limit):
+        best[0] -= s.sign
+        any = side_next(s, best)
+    if any:
+        return True
+    for i in range(s.far.used // <int64_t> sizeof(FarLevel)):
+        if table[i].size > 0 and _stands(s, table[i].tick, limited, limit):
+            if not any or _better(s, table[i].tick, best[0]):
+                best[0] = table[i].tick
+                any = True
+    return any
+
+
+cdef inline bint book_foresee(const Book *b, int64_t *bid, int64_t *ask) noexcept nogil:
+    """The best levels as the judgement of the open message will leave them; False where there will be no mid."""
+    cdef int64_t bid_limit = 0, ask_limit = 0
+    cdef bint has_bid = False, has_ask = False
+    cdef bint two_sided = _best_standing(&b.sides[BID], False, 0, bid) and _best_standing(&b.sides[ASK], False, 0, ask)
+    if not two_sided or bid[0] < ask[0]:
+        return two_sided
+    has_bid = _most_aggressive(&b.sides[BID], &bid_limit)
+    has_ask = _most_aggressive(&b.sides[ASK], &ask_limit)
+    two_sided = (_best_standing(&b.sides[BID], has_ask, ask_limit, bid)
+                 and _best_standing(&b.sides[ASK], has_bid, bid_limit, ask))
+    return two_sided and bid[0] < ask[0]
 
 
 cdef inline int _fetch_both(Book *b) noexcept nogil:

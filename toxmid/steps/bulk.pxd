@@ -8,7 +8,7 @@ from libc.math cimport NAN, erfc, exp2, sqrt
 from libc.stdint cimport int64_t
 from scipy.special.cython_special cimport stdtr
 from toxmid.steps.codes cimport SECOND
-from toxmid.steps.volume_clock cimport VolumeClock, clock_fill
+from toxmid.steps.volume_clock cimport VolumeClock, clock_fill, clock_prepare
 
 cdef enum:
     BVC_WARMUP = 30     # bars before sigma is believed
@@ -53,6 +53,9 @@ cdef inline int bulk_close(Bulk *b, VolumeClock *clock) noexcept nogil:
     cdef double w
     cdef int code = 0
     if b.lots > 0:
+        code = clock_prepare(clock, b.index * b.bar, b.coins, b.lots)
+        if code < 0:
+            return code
         if b.changes >= BVC_WARMUP and change == change:
             w = buy_share(change, sqrt(b.variance), b.df)
             code = clock_fill(clock, b.index * b.bar, b.notional / b.coins, b.coins, b.lots, w, 1.0 - w, NAN)

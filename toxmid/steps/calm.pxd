@@ -1,7 +1,7 @@
 # What is normal here: trailing statistics, and how far the present is from them.
 #
-# Every ten seconds a sample is kept of what the last 60 s were like: |move of the mid|, volume, time-weighted spread. Their
-# medians over trailing hours scale everything else. They are lagged, so that an episode does not become its own norm. Once a
+# Every ten seconds a sample is kept of what the last 60 s were like: |move of the mid|, volume, mean spread. Their usual sizes
+# over trailing hours (medians, guarded for sparse tapes) scale everything else. They are lagged, so that an episode does not become its own norm. Once a
 # minute a sample goes into the norm of the spread at this time of day, and into the norms of quiet minutes against which
 # impact is judged excessive. All exist from 300 s on: before the full history is there they are the same statistics over
 # what has arrived.
@@ -11,7 +11,7 @@ from libc.stdint cimport int64_t
 from toxmid.steps.codes cimport ERR_MEMORY, SECOND
 from toxmid.steps.memory cimport Block, block_reserve
 from toxmid.steps.quantiles cimport median
-from toxmid.steps.trailing cimport Trailing, trailing_median, trailing_push, trailing_roll, trailing_scale
+from toxmid.steps.trailing cimport Trailing, trailing_level, trailing_push, trailing_roll, trailing_scale
 
 cdef enum:
     DAY_MINUTES = 1440
@@ -32,9 +32,9 @@ cdef struct Calm:
     int64_t window              # ns of history that count
     int64_t lag                 # ns left out at the young end
     int64_t first               # time of the first mid; 0: none yet
-    double sigma                # median |60 s move|, bps
-    double volume               # median volume of 60 s, lots
-    double spread               # median 60 s mean spread, bps
+    double sigma                # usual |60 s move|, bps
+    double volume               # usual volume of 60 s, lots
+    double spread               # usual 60 s mean spread, bps
     double rms                  # root mean square 60 s move of quiet minutes, bps
     double mean_volume          # mean volume of 60 s of quiet minutes, lots
     double tod_median           # of ln(spread) at this time of day
@@ -65,7 +65,7 @@ cdef inline void calm_refine(Calm *c, int64_t factor) noexcept nogil:
 
 
 cdef inline bint calm_ready(const Calm *c) noexcept nogil:
-    return c.sigma == c.sigma and c.volume > 0 and c.spread == c.spread
+    return c.sigma == c.sigma and c.spread == c.spread
 
 
 # --- the last 60 s, every ten seconds --------------------------------------------------------------------------------
@@ -91,9 +91,17 @@ cdef inline int calm_sample(Calm *c, int64_t ts, double move, double volume, dou
         code = trailing_roll(&c.volumes, upto - c.window, upto)
     if code == 0:
         code = trailing_roll(&c.spreads, upto - c.window, upto)
-    c.sigma = trailing_median(&c.moves)
-    c.volume = trailing_median(&c.volumes)
-    c.spread = trailing_median(&c.spreads)
+    c.sigma = trailing_level(&c.moves)
+    c.volume = trailing_level(&c.volumes)
+    c.spread = trailing_level(&c.spreads)
+    # A tape that stood still must not freeze what is measured in sigmas, and a spread far below a minute's risk is not wide
+    # for being twice that.
+    if c.sigma < 0.5 * c.spread:
+        c.sigma = 0.5 * c.spread
+    if c.sigma < 0.05:
+        c.sigma = 0.05
+    if c.spread < 0.05 * c.sigma:
+        c.spread = 0.05 * c.sigma
     return code
 
 

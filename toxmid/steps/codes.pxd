@@ -7,8 +7,7 @@ cdef enum:
     ERR_BACKWARDS = -1      # a time before the time of an earlier event
     ERR_MEMORY = -2         # an allocation failed
     ERR_RUNAWAY = -3        # one trade would close more buckets than can be meant
-    ERR_OVERFLOW = -4       # a count of lots left the range of int64
-    ERR_TIME_RANGE = -5     # a time outside the years 2009 to 2100: the unit is wrong
+    ERR_TIME_RANGE = -4     # a time outside the years 2009 to 2100: the unit is wrong
 
 cdef enum:                  # kinds of event, in the order in which those of one time are taken
     TRADE = 0

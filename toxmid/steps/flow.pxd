@@ -4,8 +4,9 @@
 # while no liquidation feed has spoken, and from the feed once it has. The weight of an order under a feed is known only when
 # the record arrives, and counts only from then.
 
-from libc.math cimport NAN, exp, exp2, log
+from libc.math cimport NAN, exp2
 from libc.stdint cimport int64_t
+from libc.string cimport memset
 from toxmid.steps.codes cimport ERR_MEMORY, Tally
 from toxmid.steps.memory cimport Block, block_reserve
 
@@ -42,12 +43,6 @@ cdef struct Record:             # a liquidation record without its trade
     int64_t side
     double lots
 
-cdef struct Guess:              # how a weight is inferred: logit = base[side] + slope ln(1 + size / usual size)
-    double base_buy
-    double base_sell
-    double slope
-    double usual                # exponentially weighted mean size of taker orders, lots
-
 cdef struct Flow:
     bint feed                   # a liquidation feed has spoken
     int64_t window              # ns before a record in which its trades are looked for
@@ -59,7 +54,7 @@ cdef struct Flow:
     double liq_buy, liq_sell            # base coin of the open bar
     double liq_total, toxic_total       # base coin, since the beginning
     double coins_per_lot                # of the last trade
-    Guess guess
+    double guess_buy, guess_sell        # inferred weight of taker orders of this step
     int64_t printed             # taker orders so far; the ring holds the last RING of them
     int64_t waiting             # records that wait
     Record records[32]
@@ -81,17 +76,18 @@ cdef inline void flow_refine(Flow *f, int64_t factor) noexcept nogil:
     f.toxic_buy *= factor
     f.toxic_sell *= factor
     f.coins_per_lot /= factor
-    f.guess.usual *= factor
 
 
-cdef inline double guess_weight(const Guess *g, int64_t side, double lots) noexcept nogil:
-    """Inferred toxicity weight of a taker order; exactly 0 below one in twenty, so that calm flow is not toxic at all."""
-    cdef double base = g.base_buy if side > 0 else (g.base_sell if side < 0 else NAN)
-    cdef double weight
-    if not base > -9.0:         # no size could lift it over the limit; NaN: not ready
-        return 0.0
-    weight = 1.0 / (1.0 + exp(-(base + g.slope * log(1.0 + lots / g.usual))))
-    return weight if weight >= 0.05 else 0.0
+cdef inline void flow_guess(Flow *f, double spread, double move, double imbalance, double threshold) noexcept nogil:
+    """Infer the toxicity weight of taker orders to come, by side.
+
+    `spread` in calm spreads, `move` (60 s) in calm sigmas, `imbalance` in [-1, 1]. The score of a side is their product as
+    far as all three point its way: a torn spread, a run, and one-sided flow. In calm it stays far below the threshold,
+    where the weight is exactly 0; above, it rises to 1 as 1 - threshold / score."""
+    cdef double buy = spread * (move if move > 0 else 0.0) * 0.5 * (1.0 + imbalance)
+    cdef double sell = spread * (-move if move < 0 else 0.0) * 0.5 * (1.0 - imbalance)
+    f.guess_buy = 1.0 - threshold / buy if buy > threshold else 0.0
+    f.guess_sell = 1.0 - threshold / sell if sell > threshold else 0.0
 
 
 cdef inline void flow_add(Flow *f, const Print *p, double lots) noexcept nogil:
@@ -234,6 +230,7 @@ cdef inline int flow_order(Flow *f, const Order *o, Tally *tally, Print *spare, 
         if block_reserve(&f.prints, RING * sizeof(Print)) < 0:
             return ERR_MEMORY
         f.prints.used = RING * sizeof(Print)
+        memset(f.prints.data, 0, f.prints.used)
     if p == NULL:
         p = &(<Print *> f.prints.data)[f.printed & (RING - 1)]
         f.printed += 1
@@ -244,7 +241,7 @@ cdef inline int flow_order(Flow *f, const Order *o, Tally *tally, Print *spare, 
     p.price = o.notional / o.coins
     p.clock = f.clock
     p.matched = 0
-    p.guess = guess_weight(&f.guess, o.side, p.lots)
+    p.guess = f.guess_buy if o.side > 0 else (f.guess_sell if o.side < 0 else 0.0)
     # What remains of a price when the half spread paid, the order's own sweep beyond the touch and the displacement
     # that it met are taken off. The sweep is the distance of the mean price from the touch that was hit.
     p.unpressed = p.price
@@ -254,7 +251,6 @@ cdef inline int flow_order(Flow *f, const Order *o, Tally *tally, Print *spare, 
             sweep = 0
         p.unpressed = p.price - o.side * (o.half_spread + sweep) - (o.pressure if o.pressure == o.pressure else 0.0)
     f.coins_per_lot = o.coins / p.lots
-    f.guess.usual += 0.002 * (p.lots - f.guess.usual) if f.guess.usual > 0 else p.lots
     if f.waiting:
         _expire_records(f, o.ts, tally)
         for i in range(f.waiting):

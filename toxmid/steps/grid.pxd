@@ -12,11 +12,13 @@ cdef enum:
 cdef struct Grid:
     double per_unit     # steps per unit: 1 / lot, or 1 / tick
     int decimals        # of the step found so far; -1 where the step was given
+    double finest       # steps per unit beyond which the grid is not refined
     bint coarse         # the last value lay on no grid and was rounded
 
 
-cdef inline void grid_init(Grid *g, double step) noexcept nogil:
+cdef inline void grid_init(Grid *g, double step, double finest) noexcept nogil:
     """`step` > 0: given, and kept. Otherwise found: start from whole units, refine as decimals appear."""
+    g.finest = finest
     g.decimals = -1 if step > 0 else 0
     # 1 / 0.001 is 1000 exactly, where 0.001 is not a double: whole reciprocals are the exact ones.
     g.per_unit = 1.0 / step if step > 0 else 1.0
@@ -27,7 +29,7 @@ cdef inline void grid_init(Grid *g, double step) noexcept nogil:
 
 cdef inline bint on_grid(double steps) noexcept nogil:
     """Is a number of steps whole, but for the dust that decimals leave in doubles?"""
-    return fabs(steps - rint(steps)) <= 1e-6 + 1e-15 * fabs(steps)
+    return fabs(steps - rint(steps)) <= 1e-15 * fabs(steps)
 
 
 cdef inline int64_t grid_steps(Grid *g, double value, int64_t *finer) noexcept nogil:
@@ -42,7 +44,7 @@ cdef inline int64_t grid_steps(Grid *g, double value, int64_t *finer) noexcept n
     if on_grid(steps):
         return <int64_t> rint(steps)
     if g.decimals >= 0:
-        while decimals < MAX_DECIMALS and fabs(value) * per_unit < 1e14:
+        while decimals < MAX_DECIMALS and fabs(value) * per_unit < 1e14 and per_unit < g.finest:
             decimals += 1
             per_unit *= 10.0
             factor *= 10

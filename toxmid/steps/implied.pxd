@@ -10,11 +10,13 @@
 #              what it followed fades to the credible track, as the impact of uninformed flow does.
 #
 # Before that, the touch is corrected for a side that was pulled or eaten: the value lies nearer the untouched side, by a share
-# phi of the excess half spread that is learnt from how the mid moves when the spread does.
+# phi of the excess half spread that is learnt from how the mid moves when the spread does. After it, where another venue of the
+# coin is watched, the value is held inside the corridor that it allows.
 
 from libc.math cimport NAN, exp, exp2, fabs, isnan, log, sqrt
 from libc.stdint cimport int64_t
 from toxmid.steps.calm cimport Calm, calm_ready
+from toxmid.steps.venue cimport Venue, venue_corridor
 
 cdef struct ImpliedParams:
     double kappa                # credible track: calm sigmas that one normal minute at a normal spread explains
@@ -22,6 +24,7 @@ cdef struct ImpliedParams:
     double relax                # s, half-life of what only volume supported
     double lean                 # share of the way from the credible to the supported track ...
     double lean_limit           # ... unless that is farther than so many spreads
+    double both_pulled          # share of that way which is left when both sides are pulled (phi = 0); quotes only
     double idle                 # a quiet second counts as this share of its normal volume
     double excess_spreads       # spreads beyond which one side counts as pulled
     double pulled_prior         # phi before anything is learnt
@@ -33,9 +36,7 @@ cdef struct ImpliedParams:
     double imbalance_memory     # s
     double interval_spread      # half width of the interval: of the 30 s spread,
     double interval_gap         # of the distance from the quoted mid,
-    double interval_widening    # of the excess spread of the last minutes,
-    double interval_move        # of the excess move of the last minutes,
-    double interval_sigma       # and of the calm move of a minute
+    double interval_move        # and of the excess move of the last minutes
     double interval_memory      # s, half-life of those last minutes
 
 cdef struct Implied:
@@ -47,17 +48,21 @@ cdef struct Implied:
     double last_mid, last_spread            # bps, of the step before
     double pulled_num, pulled_den           # regression of mid moves on spread moves
     double credible, supported  # the two tracks, 1e4 ln(price); NaN: not ready
-    double widened, moved       # decaying maxima of excess spread and excess move, bps
+    double moved                # decaying maximum of the excess move, bps
+    double pulled               # phi
     double asymmetry            # bps: what the untouched side says
-    double displacement         # bps: implied minus the corrected touch
+    double volume_gap           # bps: the supported track minus the corrected touch
+    double credibility_gap      # bps: the implied mid minus the supported track
+    double reference_gap        # bps: what the other venue's corridor moves
     double credibility          # 1 / rho^2: 1 when the spread is normal
+    double minutes              # by which the credible clock advanced in the last step
     double value, low, high     # quote currency
 
 
 cdef inline void implied_init(Implied *s) noexcept nogil:
     s.spread = s.spread_30 = s.volume = s.last_mid = s.last_spread = NAN
     s.credible = s.supported = s.value = s.low = s.high = NAN
-    s.asymmetry = s.displacement = NAN
+    s.asymmetry = s.volume_gap = s.credibility_gap = s.reference_gap = NAN
     s.credibility = 1.0
 
 
@@ -106,55 +111,82 @@ cdef inline void _learn_pulled(Implied *s, double dt, double mid, double spread)
     s.last_spread = spread
 
 
+cdef inline double _pulled_share(const Implied *s, const Calm *c) noexcept nogil:
+    """phi: how much of the excess half spread the mid moves, as learnt so far, shrunk towards the prior."""
+    cdef double prior = s.p.pulled_weight * c.spread * c.spread
+    cdef double share = (s.pulled_num + s.p.pulled_prior * prior) / (s.pulled_den + prior)
+    if share < 0.0:
+        return 0.0
+    return share if share < s.p.pulled_limit else s.p.pulled_limit
+
+
 cdef inline double _asymmetry(const Implied *s, const Calm *c, double spread) noexcept nogil:
     """Correction for a side that is pulled or eaten, bps; exactly 0 while the spread is not torn."""
     cdef double excess = spread - s.p.excess_spreads * c.spread
-    cdef double prior, share
-    if not excess > 0:
-        return 0.0
-    prior = s.p.pulled_weight * c.spread * c.spread
-    share = s.p.pulled_prior
-    if s.pulled_den + prior > 0:
-        share = (s.pulled_num + s.p.pulled_prior * prior) / (s.pulled_den + prior)
-    if share < 0.0:
-        share = 0.0
-    elif share > s.p.pulled_limit:
-        share = s.p.pulled_limit
-    return -0.5 * share * excess * _imbalance(s)
+    return -0.5 * s.pulled * excess * _imbalance(s) if excess > 0 else 0.0
 
 
-cdef inline void _interval(Implied *s, const Calm *c, double dt, double spread, double move) noexcept nogil:
-    """90 % interval around the value: what the spread, the correction and the last minutes leave open."""
-    cdef double fade = exp2(-dt / s.p.interval_memory)
-    cdef double gap = s.asymmetry + s.displacement
-    cdef double half
-    s.widened *= fade
-    s.moved *= fade
-    if s.spread_30 - 3.0 * c.spread > s.widened:
-        s.widened = s.spread_30 - 3.0 * c.spread
+cdef inline double _gap_of(const Implied *s) noexcept nogil:
+    """Implied minus quoted mid, bps."""
+    return s.asymmetry + s.volume_gap + s.credibility_gap + s.reference_gap
+
+
+cdef inline double _half_width(Implied *s, const Calm *c, double dt, double move) noexcept nogil:
+    """Half width of the 90 % interval, bps: what the spread, the correction and the last minutes leave open."""
+    cdef double gap = _gap_of(s)
+    s.moved *= exp2(-dt / s.p.interval_memory)
     if move == move and fabs(move) - 4.0 * c.sigma > s.moved:
         s.moved = fabs(move) - 4.0 * c.sigma
-    half = 1e-4 * sqrt((s.p.interval_spread * s.spread_30) ** 2 + (s.p.interval_gap * gap) ** 2
-                       + (s.p.interval_widening * s.widened) ** 2 + (s.p.interval_move * s.moved) ** 2
-                       + (s.p.interval_sigma * c.sigma) ** 2)
-    s.low = s.value * exp(-half)
-    s.high = s.value * exp(half)
+    return sqrt((s.p.interval_spread * s.spread_30) ** 2 + (s.p.interval_gap * gap) ** 2
+                + (s.p.interval_move * s.moved) ** 2)
+
+
+cdef inline void _follow_tracks(Implied *s, const Calm *c, double dt, double y) noexcept nogil:
+    """Move both tracks towards the corrected touch y by what volume and credibility allow in this step."""
+    cdef double rate = s.volume * 60.0 / c.volume if c.volume > 0 else 1.0
+    cdef double kappa = s.p.kappa * c.sigma
+    cdef double support = s.p.support * c.sigma
+    if rate < s.p.idle:
+        rate = s.p.idle
+    s.minutes = (rate if rate < 1.0 else 1.0) * s.credibility * dt / 60.0
+    s.credible = _follow(s.credible, y, kappa * kappa * s.minutes)
+    s.supported += (s.credible - s.supported) * (1.0 - exp2(-dt / s.p.relax))
+    s.supported = _follow(s.supported, y, support * support * rate * dt / 60.0)
+    if fabs(y - s.credible) < fabs(y - s.supported):
+        s.supported = s.credible
+
+
+cdef inline double _lean(const Implied *s, bint quoted) noexcept nogil:
+    """How far the implied mid leans from the supported to the credible track, bps, kept within a few spreads.
+
+    When quotes show that both sides were pulled, the spread says less about the price, and less of the way is gone."""
+    cdef double share = 1.0 - s.p.lean
+    cdef double limit = s.p.lean_limit * s.spread_30
+    cdef double lead
+    if quoted:
+        share *= s.p.both_pulled + (1.0 - s.p.both_pulled) * (s.pulled if s.pulled < 1.0 else 1.0)
+    lead = share * (s.credible - s.supported)
+    if lead > limit:
+        return limit
+    return lead if lead > -limit else -limit
 
 
 cdef inline void _nothing_known(Implied *s) noexcept nogil:
-    s.value = s.low = s.high = s.asymmetry = s.displacement = NAN
+    s.value = s.low = s.high = s.asymmetry = s.volume_gap = s.credibility_gap = s.reference_gap = NAN
 
 
-cdef inline double implied_step(Implied *s, const Calm *c, double dt, double price, double spread, double move,
-                                double buy, double sell, double unknown) noexcept nogil:
-    """Advance by one step of `dt` seconds in which `buy`, `sell`, `unknown` lots traded and which ended at the quoted mid
-    `price` and at `spread` (bps), `move` being the 60 s move (bps). Returns the minutes by which the credible clock advanced.
-    """
-    cdef double mid, y, rho, sigma, minutes, lead, limit
+cdef inline void implied_step(Implied *s, const Calm *c, const Venue *reference, int64_t ts, double dt, double price,
+                              double spread, bint quoted, double move, double buy, double sell,
+                              double unknown) noexcept nogil:
+    """Advance by one step of `dt` seconds that ends at `ts`: `buy`, `sell`, `unknown` lots traded in it, and it ended at the
+    mid `price` and at `spread` (bps), from quotes or a book if `quoted`; `move` is the 60 s move (bps)."""
+    cdef double mid, y, half
+    cdef double centre = 0, corridor = 0
+    s.minutes = 0.0
     _track_flow(s, dt, buy, sell, unknown)
     if isnan(price):
         _nothing_known(s)
-        return 0.0
+        return
     mid = 1e4 * log(price)
     s.spread = _blend(s.spread, spread, dt, s.p.spread_memory)
     s.spread_30 = _blend(s.spread_30, spread, dt, 30.0)
@@ -162,34 +194,25 @@ cdef inline double implied_step(Implied *s, const Calm *c, double dt, double pri
     if not calm_ready(c):
         _nothing_known(s)
         s.credible = s.supported = mid
-        return 0.0
-    # A tape that stood still in all its history must not freeze the mid: a quarter spread is the least that moves.
-    sigma = c.sigma if c.sigma > 0.25 * c.spread else 0.25 * c.spread
-    rho = s.spread / c.spread if c.spread > 0 and s.spread > c.spread else 1.0
-    s.credibility = 1.0 / (rho * rho)
+        return
+    s.credibility = c.spread * c.spread / (s.spread * s.spread) if s.spread > c.spread else 1.0
+    s.pulled = _pulled_share(s, c)
     s.asymmetry = _asymmetry(s, c, spread)
     y = mid + s.asymmetry
     if isnan(s.credible):
         s.credible = s.supported = y
-    minutes = s.volume * dt / c.volume
-    if minutes < s.p.idle * dt / 60.0:
-        minutes = s.p.idle * dt / 60.0
-    s.supported += (s.credible - s.supported) * (1.0 - exp2(-dt / s.p.relax))
-    s.supported = _follow(s.supported, y, s.p.support * s.p.support * sigma * sigma * minutes)
-    if minutes > dt / 60.0:
-        minutes = dt / 60.0
-    minutes *= s.credibility
-    s.credible = _follow(s.credible, y, s.p.kappa * s.p.kappa * sigma * sigma * minutes)
-    if fabs(y - s.credible) < fabs(y - s.supported):
-        s.supported = s.credible
-    lead = (1.0 - s.p.lean) * (s.credible - s.supported)
-    limit = s.p.lean_limit * s.spread_30
-    if lead > limit:
-        lead = limit
-    elif lead < -limit:
-        lead = -limit
-    s.displacement = s.supported + lead - y
+    _follow_tracks(s, c, dt, y)
+    s.volume_gap = s.supported - y
+    s.credibility_gap = _lean(s, quoted)
+    s.reference_gap = 0.0
+    half = _half_width(s, c, dt, move)
+    if venue_corridor(reference, ts, c.sigma, &centre, &corridor):
+        y = mid + _gap_of(s)
+        if fabs(y - centre) > corridor:
+            s.reference_gap = centre - y + (corridor if y > centre else -corridor)
+            if corridor < half:
+                half = corridor
     # Exactly the quoted mid where nothing is taken off: a logarithm and back would round.
-    s.value = price if s.displacement == 0.0 and s.asymmetry == 0.0 else exp(1e-4 * (y + s.displacement))
-    _interval(s, c, dt, spread, move)
-    return minutes
+    s.value = price * exp(1e-4 * _gap_of(s)) if _gap_of(s) != 0.0 else price
+    s.low = s.value * exp(-1e-4 * half)
+    s.high = s.value * exp(1e-4 * half)

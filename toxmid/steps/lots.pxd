@@ -11,6 +11,15 @@ cdef struct Lots:
     int64_t rounded             # sizes that lie on no grid
 
 
+cdef inline bint lots_countable(const Lots *l, double price, double coins, int64_t given) noexcept nogil:
+    """Is a size small enough for sums of its lots to stay within int64?"""
+    if given > 0:
+        return given <= <int64_t> 1000000 * 1000000000
+    if l.contract_value > 0:
+        return coins * price / l.contract_value <= 1e15
+    return coins * l.grid.per_unit <= 1e15
+
+
 cdef inline int64_t lots_of(Lots *l, double price, double coins, int64_t given, int64_t *finer) noexcept nogil:
     """Lots of a trade of `coins`. `finer` receives the factor by which the grid has just become finer, mostly 1: all
     counts of lots must be multiplied by it."""

@@ -5,22 +5,23 @@
 
 from libc.math cimport INFINITY, NAN, exp, fabs, isnan, log, rint, sqrt
 from libc.stdint cimport int64_t
-from toxmid.steps.book cimport ASK, BID, Book, book_depth, book_judge, book_price, book_row, side_size
+from toxmid.steps.book cimport ASK, BID, Book, book_depth, book_foresee, book_judge, book_price, book_row, side_size
 from toxmid.steps.bulk cimport Bulk, bulk_add, bulk_advance
 from toxmid.steps.calm cimport Calm, calm_minute, calm_ready, calm_refine, calm_sample, calm_spread_z
 from toxmid.steps.classify cimport Signing, classify_quote, classify_trade
 from toxmid.steps.codes cimport (BAD_PRICE, BAD_SIDE, BAD_SIZE, BEFORE_SNAPSHOT, BOOK, ERR_BACKWARDS, ERR_MEMORY,
-                                 ERR_OVERFLOW, ERR_TIME_RANGE, LIQUIDATION, MARK, QUOTE, REFERENCE, SECOND, TRADE,
+                                 ERR_TIME_RANGE, LIQUIDATION, MARK, QUOTE, REFERENCE, SECOND, TRADE,
                                  ZERO_SIZE, Tally)
 from toxmid.steps.episodes cimport (CASCADE, EPISODE_KINDS, SWEEP, VACUUM, WIDENING, Episode, View, episode_step)
-from toxmid.steps.flow cimport (Flow, Order, Print, debiased_mean, flow_order, flow_record, flow_refine, flow_tick,
+from toxmid.steps.flow cimport (Flow, Order, Print, debiased_mean, flow_guess, flow_order, flow_record, flow_refine, flow_tick,
                                 toxic_mean)
-from toxmid.steps.implied cimport Implied, implied_refine, implied_step
-from toxmid.steps.lots cimport Lots, lots_of, lots_per_coin
+from toxmid.steps.implied cimport Implied, _gap_of, _imbalance, implied_refine, implied_step
+from toxmid.steps.lots cimport Lots, lots_countable, lots_of, lots_per_coin
 from toxmid.steps.memory cimport Block, block_reserve
-from toxmid.steps.touch cimport (DEPTH, QUOTES, TAPE, Touch, log_ratio_bps, touch_set, touch_settle, touch_spread,
+from toxmid.steps.touch cimport (DEPTH, QUOTES, TAPE, Touch, log_ratio_bps, touch_forget_tape, touch_set, touch_settle, touch_spread,
                                  touch_trade)
-from toxmid.steps.volume_clock cimport VolumeClock, clock_fill, clock_refine
+from toxmid.steps.venue cimport Venue, venue_sample, venue_trade
+from toxmid.steps.volume_clock cimport VolumeClock, clock_fill, clock_prepare, clock_refine
 
 cdef enum:
     CALM = 0
@@ -42,6 +43,7 @@ cdef struct Settings:
     double move_sigmas          # size of a 5 s move that is a sweep or a vacuum
     double cascade_rate         # toxic volume, in normal volumes, that is a cascade
     double depth_bps            # depth is counted this far from the mid
+    double toxic_score          # spread x move x imbalance above which flow is inferred to be toxic
 
 cdef struct BarRow:             # every field is 8 bytes wide: int64 or double
     int64_t ts                  # end of the bar
@@ -99,6 +101,7 @@ cdef struct Machine:
     Settings set
     bint peeking                # a copy that looks ahead to the end of its step: it must not write to any block
     bint started
+    bint finished               # the last bar was closed, and nothing has come since
     int64_t now                 # time of the last event used
     int64_t step_end            # end of the open step
     double last_price
@@ -111,7 +114,8 @@ cdef struct Machine:
     double cusum
     int64_t stress_until
     int64_t steps               # closed
-    double mark, reference      # last prices
+    double mark                 # last mark price
+    Venue reference
     bint quiet_minute
     Lots lots
     Signing signing
@@ -229,13 +233,17 @@ cdef inline int _finish_order(Machine *m) noexcept nogil:
 cdef inline void _publish_book(Machine *m) noexcept nogil:
     """The book's best levels become the touch."""
     cdef Book *b = &m.book
+    cdef int64_t bid_tick = b.sides[BID].best, ask_tick = b.sides[ASK].best
     cdef bint has_bid = b.sides[BID].count > 0 and not b.crossed
     cdef bint has_ask = b.sides[ASK].count > 0 and not b.crossed
-    cdef double bid = book_price(b, b.sides[BID].best) if has_bid else NAN
-    cdef double ask = book_price(b, b.sides[ASK].best) if has_ask else NAN
-    touch_set(&m.touch, b.message_ts, DEPTH,
-              bid, side_size(&b.sides[BID], b.sides[BID].best) if has_bid else NAN,
-              ask, side_size(&b.sides[ASK], b.sides[ASK].best) if has_ask else NAN)
+    cdef double bid, ask
+    if m.peeking:
+        # Judging writes to the book's blocks; a peek asks what the judgement will be.
+        has_bid = has_ask = book_foresee(b, &bid_tick, &ask_tick)
+    bid = book_price(b, bid_tick) if has_bid else NAN
+    ask = book_price(b, ask_tick) if has_ask else NAN
+    touch_set(&m.touch, b.message_ts, DEPTH, bid, side_size(&b.sides[BID], bid_tick) if has_bid else NAN,
+              ask, side_size(&b.sides[ASK], ask_tick) if has_ask else NAN)
     if m.touch.source == DEPTH:
         classify_quote(&m.signing, bid, ask)
 
@@ -245,12 +253,8 @@ cdef inline int _settle(Machine *m) noexcept nogil:
     cdef int code = _finish_order(m)
     if code < 0 or not m.book.open:
         return code
-    if m.peeking:
-        # Repairs write to blocks, so a peek shows the message as it stands, if it stands uncrossed.
-        if m.book.sides[BID].count and m.book.sides[ASK].count and m.book.sides[BID].best < m.book.sides[ASK].best:
-            _publish_book(m)
-        return 0
-    code = book_judge(&m.book, &m.tally)
+    if not m.peeking:
+        code = book_judge(&m.book, &m.tally)
     if code == 0:
         _publish_book(m)
     return code
@@ -279,7 +283,7 @@ cdef inline int _regime(Machine *m, double excess) noexcept nogil:
     if isnan(m.touch.mid):
         return ONE_SIDED if m.touch.source > TAPE else CALM
     if m.flow.weight > 0 and m.toxic_30 > 0.05 * m.volume_30 and (
-            r.spread_z > m.set.stress_z or excess > m.set.stress_excess or m.implied.displacement != 0.0):
+            r.spread_z > m.set.stress_z or excess > m.set.stress_excess or _gap_of(&m.implied) != 0.0):
         m.stress_until = m.step_end + m.set.hold
     if m.step_end < m.stress_until:
         return STRESS_LABELLED if m.flow.feed else STRESS_INFERRED
@@ -340,20 +344,11 @@ cdef inline int _trace_episodes(Machine *m, double log_mid) noexcept nogil:
 
 
 cdef inline void _guess_context(Machine *m, double move) noexcept nogil:
-    """How likely a taker order of either side is forced, before its size is known."""
-    cdef double rho, trend, heat, base, imbalance
-    if not (calm_ready(&m.calm) and m.calm.spread > 0):
-        m.flow.guess.base_buy = m.flow.guess.base_sell = NAN
-        return
-    rho = m.implied.spread / m.calm.spread
-    base = m.calm.sigma if m.calm.sigma > 0.25 * m.calm.spread else 0.25 * m.calm.spread
-    imbalance = m.implied.signed_volume / m.implied.total_volume if m.implied.total_volume > 0 else 0.0
-    trend = move / base if move == move else 0.0
-    heat = m.implied.volume * 60.0 / m.calm.volume
-    base = -7.0 + 1.5 * log(rho if rho > 1.0 else 1.0) + 1.0 * log(1.0 + heat)
-    trend = 2.0 * log(1.0 + fabs(trend)) * (1.0 if trend > 0 else -1.0)
-    m.flow.guess.base_buy = base + trend + 2.0 * imbalance
-    m.flow.guess.base_sell = base - trend - 2.0 * imbalance
+    """Infer from this step how toxic the taker orders of the next one will be."""
+    if calm_ready(&m.calm) and move == move:
+        flow_guess(&m.flow, m.implied.spread / m.calm.spread, move / m.calm.sigma, _imbalance(&m.implied), m.set.toxic_score)
+    else:
+        m.flow.guess_buy = m.flow.guess_sell = 0.0
 
 
 cdef inline void _fill_row(Machine *m, double spread, double move, double lots_60) noexcept nogil:
@@ -375,7 +370,7 @@ cdef inline void _fill_row(Machine *m, double spread, double move, double lots_6
     r.impact_bps = move
     r.bps_per_volume = fabs(move) / coins if coins > 0 else NAN
     r.excess_impact = _excess(m, move, lots_60)
-    r.imbalance = (m.implied.signed_volume / m.implied.total_volume) if m.implied.total_volume > 0 else NAN
+    r.imbalance = _imbalance(&m.implied) if m.implied.total_volume > 0 else NAN
     r.toxicity = m.toxic_30 / m.volume_30 if m.volume_30 > 0 else NAN
     r.toxic_mean = toxic_mean(&m.flow)
     r.debiased_mean = debiased_mean(&m.flow)
@@ -444,6 +439,10 @@ cdef inline int _remember_step(Machine *m, double log_mid, double spread, double
                                 m.set.depth_bps) / m.flow.coins_per_lot
     if m.calm.first == 0 and m.touch.mid == m.touch.mid:
         m.calm.first = m.step_end
+    if m.calm.first and m.reference.last_ts:
+        code = venue_sample(&m.reference, m.step_end, m.calm.first, m.calm.window, m.calm.lag, 1e4 * log_mid)
+        if code < 0:
+            return code
     if m.calm.first:
         code = calm_sample(&m.calm, m.step_end, fabs(move), lots_60, spread_60)
     if code == 0 and m.step_end % (60 * <int64_t> SECOND) == 0:
@@ -455,7 +454,7 @@ cdef inline int _remember_step(Machine *m, double log_mid, double spread, double
 cdef inline int _close_step(Machine *m) noexcept nogil:
     """Close the open step: from what traded in it and the touch at its end to every figure of its end."""
     cdef double dt = <double> m.set.step * 1e-9
-    cdef double spread, log_mid, move, minutes
+    cdef double spread, log_mid, move
     cdef double lots_60 = m.total_lots
     cdef double spread_60 = NAN
     cdef const Past *then = _ago(m, 60)
@@ -471,7 +470,8 @@ cdef inline int _close_step(Machine *m) noexcept nogil:
         lots_60 -= then.lots
         if m.spreads > then.spreads:
             spread_60 = (m.spread_sum - then.spread_sum) / <double> (m.spreads - then.spreads)
-    minutes = implied_step(&m.implied, &m.calm, dt, m.touch.mid, spread, move, m.step_buy, m.step_sell, m.step_unknown)
+    implied_step(&m.implied, &m.calm, &m.reference, m.step_end, dt, m.touch.mid, spread, m.touch.source > TAPE, move,
+                 m.step_buy, m.step_sell, m.step_unknown)
     _decay_rates(m, dt)
     _fill_row(m, spread, move, lots_60)
     m.row.regime = _regime(m, m.row.excess_impact)
@@ -489,7 +489,7 @@ cdef inline int _close_step(Machine *m) noexcept nogil:
         code = _write_bar(m)
         if code < 0:
             return code
-    flow_tick(&m.flow, minutes)
+    flow_tick(&m.flow, m.implied.minutes)
     m.flow.toxic_buy = m.flow.toxic_sell = 0
     m.step_buy = m.step_sell = m.step_unknown = 0
     m.steps += 1
@@ -505,16 +505,14 @@ cdef inline void _forget_moves(Machine *m) noexcept nogil:
     for i in range(m.past.used // <int64_t> sizeof(Past)):
         past[i].log_mid = NAN
     m.implied.credible = m.implied.supported = m.implied.last_mid = NAN
-    m.touch.last_buy = m.touch.last_sell = NAN
+    touch_forget_tape(&m.touch)
 
 
 cdef inline int _advance(Machine *m, int64_t ts) noexcept nogil:
     """Bring the clock to `ts`."""
     cdef int code
-    if ts == m.now:
+    if m.started and ts == m.now:
         return 0
-    if ts < m.now:
-        return ERR_BACKWARDS
     if ts < <int64_t> 1230768000 * SECOND or ts >= <int64_t> 4102444800 * SECOND:
         return ERR_TIME_RANGE
     if not m.started:
@@ -523,11 +521,16 @@ cdef inline int _advance(Machine *m, int64_t ts) noexcept nogil:
         m.touch.since = ts
         m.now = ts
         return 0
+    m.finished = False
     code = _settle(m)
+    while code == 0 and ts > m.step_end:
+        # A bulk bar that has ended by the end of a step belongs before it, one that ends later must not show in it.
+        if m.bulk.on:
+            code = bulk_advance(&m.bulk, m.step_end + 1, &m.clock)
+        if code == 0:
+            code = _close_step(m)
     if code == 0 and m.bulk.on:
         code = bulk_advance(&m.bulk, ts, &m.clock)
-    while code == 0 and ts > m.step_end:
-        code = _close_step(m)
     if ts - m.now > m.set.gap:
         _forget_moves(m)
     m.now = ts
@@ -572,7 +575,7 @@ cdef inline int machine_trade(Machine *m, int64_t ts, double price, double coins
     cdef int64_t lots
     cdef int code = 0
     cdef double spread
-    if ts < m.now:
+    if m.started and ts < m.now:
         return ERR_BACKWARDS
     if not _priced(price):
         return _refuse(m, TRADE, BAD_PRICE)
@@ -580,14 +583,18 @@ cdef inline int machine_trade(Machine *m, int64_t ts, double price, double coins
         return _refuse(m, TRADE, BAD_SIZE)
     if coins == 0:
         return _refuse(m, TRADE, ZERO_SIZE)
+    if not lots_countable(&m.lots, price, coins, given_lots):
+        return _refuse(m, TRADE, BAD_SIZE)
     code = _advance(m, ts)
     if code < 0:
         return code
+    lots = _whole_lots(m, price, coins, given_lots)
+    if not m.bulk.on:
+        code = clock_prepare(&m.clock, ts, coins, lots)
+        if code < 0:
+            return code
     m.tally.used[TRADE] += 1
     side = classify_trade(&m.signing, m.set.rule, price, side)
-    lots = _whole_lots(m, price, coins, given_lots)
-    if lots > <int64_t> 1000000 * 1000000000:       # beyond it sums could leave int64
-        return ERR_OVERFLOW
     if m.order.open and m.order.side != side:
         code = _finish_order(m)
         if code < 0:
@@ -624,9 +631,9 @@ cdef inline int machine_quote(Machine *m, int64_t ts, double bid, double bid_siz
     cdef bint has_bid = _priced(bid)
     cdef bint has_ask = _priced(ask)
     cdef int code
-    if ts < m.now:
+    if m.started and ts < m.now:
         return ERR_BACKWARDS
-    if bid_size < 0 or ask_size < 0:
+    if bid_size < 0 or ask_size < 0 or bid_size == INFINITY or ask_size == INFINITY:
         return _refuse(m, QUOTE, BAD_SIZE)
     if bid < 0 or ask < 0 or bid == INFINITY or ask == INFINITY:
         return _refuse(m, QUOTE, BAD_PRICE)
@@ -649,7 +656,7 @@ cdef inline int machine_quote(Machine *m, int64_t ts, double bid, double bid_siz
 
 cdef inline int machine_book(Machine *m, int64_t ts, int side, double price, double size, bint snapshot) noexcept nogil:
     cdef int code
-    if ts < m.now:
+    if m.started and ts < m.now:
         return ERR_BACKWARDS
     if side != 1 and side != -1:
         return _refuse(m, BOOK, BAD_SIDE)
@@ -675,7 +682,7 @@ cdef inline int machine_book(Machine *m, int64_t ts, int side, double price, dou
 cdef inline int machine_liquidation(Machine *m, int64_t ts, int side, double price, double coins) noexcept nogil:
     cdef double lots
     cdef int code
-    if ts < m.now:
+    if m.started and ts < m.now:
         return ERR_BACKWARDS
     if side != 1 and side != -1:
         return _refuse(m, LIQUIDATION, BAD_SIDE)
@@ -710,7 +717,7 @@ cdef inline int machine_liquidation(Machine *m, int64_t ts, int side, double pri
 
 cdef inline int machine_mark(Machine *m, int64_t ts, double price) noexcept nogil:
     cdef int code
-    if ts < m.now:
+    if m.started and ts < m.now:
         return ERR_BACKWARDS
     if not _priced(price):
         return _refuse(m, MARK, BAD_PRICE)
@@ -723,7 +730,7 @@ cdef inline int machine_mark(Machine *m, int64_t ts, double price) noexcept nogi
 
 cdef inline int machine_reference(Machine *m, int64_t ts, double price, double coins, int side) noexcept nogil:
     cdef int code
-    if ts < m.now:
+    if m.started and ts < m.now:
         return ERR_BACKWARDS
     if not _priced(price):
         return _refuse(m, REFERENCE, BAD_PRICE)
@@ -734,19 +741,22 @@ cdef inline int machine_reference(Machine *m, int64_t ts, double price, double c
     code = _advance(m, ts)
     if code == 0:
         m.tally.used[REFERENCE] += 1
-        m.reference = price
+        venue_trade(&m.reference, ts, side, price)
     return code
 
 
 cdef inline int machine_finish(Machine *m) noexcept nogil:
     """The tape has ended: settle its last moment and close the bar that is open."""
     cdef int code
-    if not m.started:
+    if not m.started or m.finished:
         return 0
     code = _settle(m)
+    if code == 0 and m.bulk.on:
+        code = bulk_advance(&m.bulk, m.step_end + 1, &m.clock)
     while code == 0 and m.step_end % m.set.bar != 0:
         code = _close_step(m)
     if code == 0:
         code = _close_step(m)
     m.now = m.step_end - m.set.step
+    m.finished = True
     return code

@@ -98,6 +98,14 @@ cdef inline void touch_set(Touch *t, int64_t ts, int source, double bid, double 
     t.stale = True
 
 
+cdef inline void touch_forget_tape(Touch *t) noexcept nogil:
+    """After a silence the last trades say nothing about the touch any more."""
+    t.last_buy = t.last_sell = NAN
+    if t.source == TAPE:
+        t.bid = t.ask = t.mid = NAN
+        t.stale = True
+
+
 cdef inline void touch_trade(Touch *t, int64_t ts, int side, double price) noexcept nogil:
     """A trade moves the pseudo-quotes, where nothing better is known."""
     if side > 0:

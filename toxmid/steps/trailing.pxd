@@ -96,6 +96,18 @@ cdef inline double trailing_median(const Trailing *t) noexcept nogil:
     return 0.5 * (x[(n - 1) >> 1] + x[n >> 1]) if n else NAN
 
 
+cdef inline double trailing_level(const Trailing *t) noexcept nogil:
+    """The usual size of a quantity that may be 0 most of the time on a sparse tape: its median, or three tenths of its
+    upper quartile where that is more. (A mean would be spoilt by the very episodes it is to judge.)"""
+    cdef const double *x = <const double *> t.sorted.data
+    cdef int64_t n = t.sorted.used // 8
+    cdef double upper
+    if n == 0:
+        return NAN
+    upper = 0.3 * x[(3 * n) // 4]
+    return upper if upper > trailing_median(t) else trailing_median(t)
+
+
 cdef inline void trailing_scale(Trailing *t, double factor) noexcept nogil:
     """Multiply every sample; the order stays."""
     cdef int64_t i

@@ -95,7 +95,8 @@ cdef inline void clock_refine(VolumeClock *c, int64_t factor) noexcept nogil:
         c.volume.past[i] *= factor
 
 
-cdef inline void _count_day(DayVolume *v, int64_t ts, int64_t lots) noexcept nogil:
+cdef inline void _roll_day(DayVolume *v, int64_t ts) noexcept nogil:
+    """A new UTC day closes the one before."""
     cdef int64_t day = ts // (DAY * <int64_t> SECOND)
     cdef double covered
     if v.first_ts == 0:
@@ -111,7 +112,6 @@ cdef inline void _count_day(DayVolume *v, int64_t ts, int64_t lots) noexcept nog
             v.days += 1
         v.day = day
         v.today = 0
-    v.today += lots
 
 
 cdef inline double _daily(const DayVolume *v, int64_t ts, int64_t ready_after) noexcept nogil:
@@ -206,27 +206,47 @@ cdef inline int _close(VolumeClock *c, int64_t ts, double price) noexcept nogil:
     return 0
 
 
+cdef inline int clock_prepare(VolumeClock *c, int64_t ts, double coins, int64_t lots) noexcept nogil:
+    """Before a trade is poured: know the size of the bucket that is open, and refuse a trade that would close more
+    buckets than can be meant."""
+    if lots <= 0:
+        return 0
+    if c.bucket_volume <= 0:
+        _roll_day(&c.volume, ts)
+    if c.target == 0:
+        c.target = _target(c, ts, coins, lots)
+    if c.target and lots * c.units // c.target > MAX_CLOSES:
+        return ERR_RUNAWAY
+    return 0
+
+
 cdef inline int clock_fill(VolumeClock *c, int64_t ts, double price, double coins, int64_t lots,
                            double buy_share, double sell_share, double spread_bps) noexcept nogil:
-    """Pour one trade (or one bulk-classified bar) into the buckets; a negative code on failure."""
+    """Pour one trade (or one bulk-classified bar) into the buckets, after `clock_prepare`; a negative code on failure."""
     cdef int64_t left, take
     cdef double coins_per_unit, known = buy_share + sell_share
     if lots <= 0:
         return 0
     if c.open_price != c.open_price:
         c.open_price = price
-    if c.target == 0:
-        c.target = _target(c, ts, coins, lots)
-    if c.bucket_volume <= 0:
-        _count_day(&c.volume, ts, lots)
     c.last_price = price
     if c.target == 0:
         c.warmup_coins += coins
+        c.volume.today += lots
         return 0
     left = lots * c.units
+    if c.filled and left < c.target - c.filled:
+        # The common case, a trade that neither opens nor closes a bucket, without a division.
+        c.filled += left
+        c.buy += buy_share * left
+        c.sell += sell_share * left
+        c.unknown += (1.0 - known) * left
+        c.coins += coins
+        c.notional += coins * price
+        c.spread += spread_bps * left
+        c.volume.today += lots
+        return 0
     coins_per_unit = coins / <double> left
-    if left // c.target > MAX_CLOSES:
-        return ERR_RUNAWAY
     while left > 0:
         if c.filled == 0:
             c.ts_open = ts
@@ -245,4 +265,5 @@ cdef inline int clock_fill(VolumeClock *c, int64_t ts, double price, double coin
             if _close(c, ts, price) < 0:
                 return ERR_MEMORY
             c.target = _target(c, ts, coins, lots)
+    c.volume.today += lots
     return 0
