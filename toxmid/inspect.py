@@ -86,6 +86,11 @@ class Inspection:
     problems: tuple[str, ...] = ()
     error: ToxmidError | None = None
 
+    @property
+    def failed(self) -> bool:
+        """Whether the file cannot be read."""
+        return self.error is not None
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {

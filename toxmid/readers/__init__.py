@@ -112,7 +112,8 @@ def read_book(
 ) -> pl.DataFrame:
     """Read updates of an order book.
 
-    A window that begins between two snapshots begins without a book, as the updates before it are left out.
+    A window that begins between two snapshots begins without a book, as the updates before it are left out. Where every
+    row of a file is a whole book, the first one is the snapshot and the others are told by what changed.
 
     Parameters
     ----------

@@ -81,6 +81,8 @@ class Table:
         Makes several rows of one (a row of a book snapshot is many levels), before `columns` are taken.
     base_coin : bool
         Sizes are base coin whatever the venue quotes.
+    whole : bool
+        Every message flagged as a snapshot is a whole book.
     """
 
     columns: Mapping[str, pl.Expr]
@@ -88,6 +90,7 @@ class Table:
     distinct: tuple[str, ...] | None = None
     expand: Callable[[pl.DataFrame], pl.DataFrame] | None = None
     base_coin: bool = False
+    whole: bool = False
 
     def rows(self, frame: pl.DataFrame) -> pl.DataFrame:
         """Canonical columns of a frame of file rows, times still int64, sizes still as the venue quotes them."""

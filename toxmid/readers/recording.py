@@ -102,6 +102,7 @@ class Recording(Format):
                 "empty_messages": (pl.col("b").list.len() + pl.col("a").list.len()) == 0,
             },
             expand=_levels,
+            whole=True,
         ),
         "quotes": Table({"bid": _number("b"), "bid_size": _number("B"), "ask": _number("a"), "ask_size": _number("A")}),
         "liquidations": Table(

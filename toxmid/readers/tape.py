@@ -15,6 +15,7 @@ from toxmid.instrument import Instrument
 from toxmid.readers.base import Format, Identity, Lines, Table
 from toxmid.readers.files import Head, fingerprint
 from toxmid.readers.order import in_order
+from toxmid.readers.snapshots import Differences
 from toxmid.schema import Kind, canonical, empty
 
 __all__ = ["Opened", "Tape"]
@@ -121,12 +122,13 @@ class Tape:
         return pl.concat(frames) if frames else empty(self.kind)
 
     def _canonical_frames(self) -> Iterator[pl.DataFrame]:
-        seen = _Seen()
+        seen, differences = _Seen(), Differences()
         for file in self._files:
             table = file.format.tables[self.kind]
             for lines in file.format.lines(file.head, self.kind, allow_partial=self._allow_partial):
                 frame = self._judged(lines, table, file, seen)
                 rows = self._in_base_coin(file.format.rows(frame, self.kind), table, file)
+                rows = differences.apply(rows) if table.whole else rows
                 yield canonical(rows, self.kind, instrument=self.instrument)
 
     def _judged(self, lines: Lines, table: Table, file: Opened, seen: _Seen) -> pl.DataFrame:

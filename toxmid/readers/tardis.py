@@ -126,6 +126,7 @@ FORMATS: Final = (
                     "snapshot": pl.lit(True),
                 },
                 expand=_levels,
+                whole=True,
             ),
             "quotes": Table(
                 {
