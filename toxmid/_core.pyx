@@ -174,6 +174,7 @@ cdef void _clock_init(VolumeClock *c, object params) except *:
 
 cdef void _lots_init(Lots *l, object instrument, double bucket_volume) except *:
     """An inverse contract is worth quote currency; a linear one some base coin, of which its lot is the grid."""
+    l.inverse = instrument.inverse
     l.contract_value = (instrument.contract_value or 0.0) if instrument.inverse else 0.0
     # A bucket must stay countable in the finest lots.
     grid_init(&l.grid, (instrument.lot or 0.0) if not instrument.inverse else 0.0, 1e17 / max(bucket_volume, 1.0))

@@ -86,10 +86,10 @@ class Params:
     stress_z: float = _number(4.0, 0.0, 1e3, "robust sigmas", "spread z that makes toxic flow stress")
     stress_excess: float = _number(4.0, 0.0, 1e4, "1", "excess impact that makes toxic flow stress")
     stress_hold: str = _duration("60s", "0s", "1h", "how long stress outlives its causes")
-    widening_drift: float = _number(1.0, 0.0, 100.0, "robust sigmas", "z that a spread may have for ever")
-    widening_alarm: float = _number(8.0, 0.1, 1e4, "robust sigmas", "cumulated excess z that is a widening")
+    widening_drift: float = _number(2.0, 0.0, 100.0, "robust sigmas", "z that a spread may have for ever")
+    widening_alarm: float = _number(30.0, 0.1, 1e4, "robust sigmas", "cumulated excess z that is a widening")
     widening_rearm: float = _number(1.0, 0.0, 1e4, "robust sigmas", "cumulated excess z at which it is over")
-    move_sigmas: float = _number(6.0, 1.0, 1e3, "calm sigmas", "size of a 5 s move that is a sweep or a vacuum")
+    move_sigmas: float = _number(12.0, 1.0, 1e3, "calm sigmas", "size of a 5 s move that is a sweep or a vacuum")
     cascade_rate: float = _number(1.0, 0.01, 1e4, "normal volumes", "rate of toxic volume that is a cascade")
     depth_bps: float = _number(10.0, 0.01, 1e3, "bps", "distance from the mid within which depth is counted")
     gap: str = _duration("10m", "1s", "365d", "silence over which no move, displacement or pseudo-quote is carried")
@@ -100,7 +100,7 @@ class Params:
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
-            _check(field.name, getattr(self, field.name), field.metadata)
+            _check(field.name, getattr(self, field.name), field.metadata, whole=field.type == "int")
         if self.classify not in RULES:
             raise ParameterError("unknown rule", column="classify", found=self.classify, expected=", ".join(RULES))
         if (self.bar_ns % _SECOND if self.bar_ns >= _SECOND else _SECOND % self.bar_ns) != 0:
@@ -154,7 +154,7 @@ class Params:
         return [{"name": f.name, "default": f.default, **f.metadata} for f in dataclasses.fields(cls)]
 
 
-def _check(name: str, value: Any, meta: Mapping[str, Any]) -> None:
+def _check(name: str, value: Any, meta: Mapping[str, Any], *, whole: bool) -> None:
     """Type and range of one field."""
     if meta["unit"] == "duration":
         length = 0 if value == "0s" else nanoseconds(value, name=name)
@@ -167,5 +167,7 @@ def _check(name: str, value: Any, meta: Mapping[str, Any]) -> None:
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not meta["low"] <= value <= meta["high"]:
             expected = f"{meta['low']} to {meta['high']} {meta['unit']}"
             raise ParameterError("out of range", column=name, found=value, expected=expected)
+        if whole and not isinstance(value, int):
+            raise ParameterError("not a whole number", column=name, found=value)
     elif meta["unit"] == "flag" and not isinstance(value, bool):
         raise ParameterError("not a flag", column=name, found=value, expected="True or False")

@@ -11,7 +11,7 @@ from libc.stdint cimport int64_t
 from toxmid.steps.codes cimport ERR_MEMORY, SECOND
 from toxmid.steps.memory cimport Block, block_reserve
 from toxmid.steps.quantiles cimport median
-from toxmid.steps.trailing cimport Trailing, trailing_level, trailing_push, trailing_roll, trailing_scale
+from toxmid.steps.trailing cimport Trailing, trailing_level, trailing_push, trailing_roll
 
 cdef enum:
     DAY_MINUTES = 1440
@@ -25,7 +25,7 @@ cdef enum:
 cdef struct Minute:
     double spread               # mean over the minute, bps
     double move                 # |60 s log return of mid|, bps
-    double volume               # lots of the last 60 s
+    double volume               # units of the last 60 s
     double quiet                # 1: no second of it had an excess impact beyond the limit
 
 cdef struct Calm:
@@ -33,10 +33,10 @@ cdef struct Calm:
     int64_t lag                 # ns left out at the young end
     int64_t first               # time of the first mid; 0: none yet
     double sigma                # usual |60 s move|, bps
-    double volume               # usual volume of 60 s, lots
+    double volume               # usual volume of 60 s, units
     double spread               # usual 60 s mean spread, bps
     double rms                  # root mean square 60 s move of quiet minutes, bps
-    double mean_volume          # mean volume of 60 s of quiet minutes, lots
+    double mean_volume          # mean volume of 60 s of quiet minutes, units
     double tod_median           # of ln(spread) at this time of day
     double tod_scale            # 1.4826 MAD of it
     int64_t count               # minutes seen
@@ -52,16 +52,6 @@ cdef inline void calm_init(Calm *c, int64_t window, int64_t lag) noexcept nogil:
     c.lag = lag
     c.sigma = c.volume = c.spread = c.rms = c.mean_volume = c.tod_median = c.tod_scale = NAN
     c.count = c.first = 0
-
-
-cdef inline void calm_refine(Calm *c, int64_t factor) noexcept nogil:
-    cdef Minute *m = <Minute *> c.minutes.data
-    cdef int64_t i
-    for i in range(c.minutes.used // <int64_t> sizeof(Minute)):
-        m[i].volume *= factor
-    trailing_scale(&c.volumes, <double> factor)
-    c.volume *= factor
-    c.mean_volume *= factor
 
 
 cdef inline bint calm_ready(const Calm *c) noexcept nogil:

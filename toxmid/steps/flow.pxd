@@ -1,7 +1,8 @@
 # The toxic, liquidation-driven flow: which taker orders belong to it, and its mean price.
 #
 # Prints of one time and side are one taker order. Each order gets a weight in [0, 1]: inferred from the state of the market
-# while no liquidation feed has spoken, and from the feed once it has. The weight of an order under a feed is known only when
+# while no liquidation feed has spoken, and from the feed once it has. Volume is in units: base coin, or contracts where the
+# market is inverse. The weight of an order under a feed is known only when
 # the record arrives, and counts only from then.
 
 from libc.math cimport NAN, exp2
@@ -18,7 +19,7 @@ cdef struct Order:              # the taker order that is being assembled
     bint open
     int side
     int64_t ts
-    int64_t lots
+    double units
     double coins
     double notional
     double last_price
@@ -30,18 +31,18 @@ cdef struct Order:              # the taker order that is being assembled
 cdef struct Print:              # a finished taker order
     int64_t ts
     int64_t side
-    double lots
+    double units
     double coins
     double price                # its mean price
     double unpressed            # its price without half spread and transient impact
     double guess                # inferred weight
-    double matched              # lots that liquidation records have claimed
+    double matched              # units that liquidation records have claimed
     double clock                # credible clock when it traded
 
 cdef struct Record:             # a liquidation record without its trade
     int64_t ts
     int64_t side
-    double lots
+    double units
 
 cdef struct Flow:
     bint feed                   # a liquidation feed has spoken
@@ -50,32 +51,16 @@ cdef struct Flow:
     double half_life            # of the memory, in minutes of the credible clock
     double clock                # credible clock: normal minutes of trading at credible prices
     double weight, weighted, weighted_unpressed, weight_squared     # sums with memory
-    double toxic_buy, toxic_sell        # lots of the open step
+    double toxic_buy, toxic_sell        # units of the open step
     double liq_buy, liq_sell            # base coin of the open bar
     double liq_total, toxic_total       # base coin, since the beginning
-    double coins_per_lot                # of the last trade
+    double coins_per_unit               # of the last trade
+    double slack                        # units by which sizes may differ and still be the same: half a lot
     double guess_buy, guess_sell        # inferred weight of taker orders of this step
     int64_t printed             # taker orders so far; the ring holds the last RING of them
     int64_t waiting             # records that wait
     Record records[32]
     Block prints                # Print[RING]
-
-
-cdef inline void flow_refine(Flow *f, int64_t factor) noexcept nogil:
-    cdef Print *prints = <Print *> f.prints.data
-    cdef int64_t i
-    for i in range(f.prints.used // <int64_t> sizeof(Print)):
-        prints[i].lots *= factor
-        prints[i].matched *= factor
-    for i in range(f.waiting):
-        f.records[i].lots *= factor
-    f.weight *= factor
-    f.weighted *= factor
-    f.weighted_unpressed *= factor
-    f.weight_squared *= <double> factor * factor
-    f.toxic_buy *= factor
-    f.toxic_sell *= factor
-    f.coins_per_lot /= factor
 
 
 cdef inline void flow_guess(Flow *f, double spread, double move, double imbalance, double threshold) noexcept nogil:
@@ -90,19 +75,19 @@ cdef inline void flow_guess(Flow *f, double spread, double move, double imbalanc
     f.guess_sell = 1.0 - threshold / sell if sell > threshold else 0.0
 
 
-cdef inline void flow_add(Flow *f, const Print *p, double lots) noexcept nogil:
-    """Count `lots` of a print as toxic, with the memory that is left of it."""
+cdef inline void flow_add(Flow *f, const Print *p, double units) noexcept nogil:
+    """Count `units` of a print as toxic, with the memory that is left of it."""
     cdef double memory = exp2((p.clock - f.clock) / f.half_life) if p.clock < f.clock else 1.0
-    cdef double weight = lots * memory
+    cdef double weight = units * memory
     f.weight += weight
     f.weighted += weight * p.price
     f.weighted_unpressed += weight * p.unpressed
     f.weight_squared += weight * weight
-    f.toxic_total += lots * p.coins / p.lots
+    f.toxic_total += units * p.coins / p.units
     if p.side > 0:
-        f.toxic_buy += lots
+        f.toxic_buy += units
     else:
-        f.toxic_sell += lots
+        f.toxic_sell += units
 
 
 cdef inline void flow_tick(Flow *f, double minutes) noexcept nogil:
@@ -117,10 +102,10 @@ cdef inline void flow_tick(Flow *f, double minutes) noexcept nogil:
         f.weight_squared *= memory * memory
 
 
-cdef inline double _claim(Flow *f, Print *p, double lots) noexcept nogil:
-    """A record claims up to `lots` of a print; how many it got. A part that was guessed toxic already is not added twice."""
-    cdef double free_lots = p.lots - p.matched
-    cdef double got = lots if lots < free_lots else free_lots
+cdef inline double _claim(Flow *f, Print *p, double units) noexcept nogil:
+    """A record claims up to `units` of a print; how many it got. A part that was guessed toxic already is not added twice."""
+    cdef double free_units = p.units - p.matched
+    cdef double got = units if units < free_units else free_units
     if got > 0:
         p.matched += got
         flow_add(f, p, got)
@@ -128,8 +113,8 @@ cdef inline double _claim(Flow *f, Print *p, double lots) noexcept nogil:
     return 0.0
 
 
-cdef inline double _claim_exact(Flow *f, int64_t oldest, int64_t side, double lots) noexcept nogil:
-    """Claim the latest run of neighbouring unclaimed orders of one side whose sizes add up to `lots`, if there is one."""
+cdef inline double _claim_exact(Flow *f, int64_t oldest, int64_t side, double units) noexcept nogil:
+    """Claim the latest run of neighbouring unclaimed orders of one side whose sizes add up to `units`, if there is one."""
     cdef Print *prints = <Print *> f.prints.data
     cdef Print *p
     cdef int64_t newest = f.printed - 1     # end of the run
@@ -142,33 +127,33 @@ cdef inline double _claim_exact(Flow *f, int64_t oldest, int64_t side, double lo
                 total = 0
                 newest = i - 1
             else:
-                total += p.lots
-            while total > lots + 0.5:       # too much: let the youngest of the run go
+                total += p.units
+            while total > units + f.slack:       # too much: let the youngest of the run go
                 p = &prints[newest & (RING - 1)]
                 if p.side == side:
-                    total -= p.lots
+                    total -= p.units
                 newest -= 1
-            if total > 0 and total > lots - 0.5:
+            if total > 0 and total > units - f.slack:
                 while newest >= i:
                     p = &prints[newest & (RING - 1)]
                     if p.side == side:
-                        _claim(f, p, p.lots)
+                        _claim(f, p, p.units)
                     newest -= 1
                 return total
         i -= 1
     return 0.0
 
 
-cdef inline double _claim_any(Flow *f, int64_t oldest, int64_t side, double lots) noexcept nogil:
+cdef inline double _claim_any(Flow *f, int64_t oldest, int64_t side, double units) noexcept nogil:
     """Claim whatever of this side traded last."""
     cdef Print *prints = <Print *> f.prints.data
     cdef Print *p
     cdef int64_t i = f.printed - 1
     cdef double got = 0
-    while i >= 0 and i > f.printed - RING and got < lots - 0.5 and prints[i & (RING - 1)].ts >= oldest:
+    while i >= 0 and i > f.printed - RING and got < units - f.slack and prints[i & (RING - 1)].ts >= oldest:
         p = &prints[i & (RING - 1)]
         if p.side == side:
-            got += _claim(f, p, lots - got)
+            got += _claim(f, p, units - got)
         i -= 1
     return got
 
@@ -178,42 +163,42 @@ cdef inline void _confirm_guesses(Flow *f, int64_t oldest, int64_t side) noexcep
     cdef Print *prints = <Print *> f.prints.data
     cdef Print *p
     cdef int64_t i = f.printed - 1
-    cdef double lots
+    cdef double units
     while i >= 0 and i > f.printed - RING and prints[i & (RING - 1)].ts >= oldest:
         p = &prints[i & (RING - 1)]
         if p.side == side and p.guess > 0:
-            lots = p.guess * p.lots - p.matched
-            if lots > 0:
-                p.matched += lots
-                flow_add(f, p, lots)
+            units = p.guess * p.units - p.matched
+            if units > 0:
+                p.matched += units
+                flow_add(f, p, units)
         i -= 1
 
 
-cdef inline void flow_record(Flow *f, int64_t ts, int64_t side, double lots, Tally *tally) noexcept nogil:
+cdef inline void flow_record(Flow *f, int64_t ts, int64_t side, double units, Tally *tally) noexcept nogil:
     """A liquidation record has arrived: find the trades it speaks of."""
     cdef double got
     f.feed = True
-    got = _claim_exact(f, ts - f.window, side, lots)
+    got = _claim_exact(f, ts - f.window, side, units)
     if got == 0:
-        got = _claim_any(f, ts - f.window, side, lots)
+        got = _claim_any(f, ts - f.window, side, units)
     _confirm_guesses(f, ts - f.window, side)
-    if got < lots - 0.5:
+    if got < units - f.slack:
         if f.waiting == PENDING:
             tally.liquidations_unmatched += 1
         else:
             f.records[f.waiting].ts = ts
             f.records[f.waiting].side = side
-            f.records[f.waiting].lots = lots - got
+            f.records[f.waiting].units = units - got
             f.waiting += 1
 
 
 cdef inline void _expire_records(Flow *f, int64_t ts, Tally *tally) noexcept nogil:
     cdef int64_t i, kept = 0
     for i in range(f.waiting):
-        if f.records[i].lots > 0.5 and f.records[i].ts + f.grace >= ts:
+        if f.records[i].units > f.slack and f.records[i].ts + f.grace >= ts:
             f.records[kept] = f.records[i]
             kept += 1
-        elif f.records[i].lots > 0.5:
+        elif f.records[i].units > f.slack:
             tally.liquidations_unmatched += 1
     f.waiting = kept
 
@@ -236,7 +221,7 @@ cdef inline int flow_order(Flow *f, const Order *o, Tally *tally, Print *spare, 
         f.printed += 1
     p.ts = o.ts
     p.side = o.side
-    p.lots = <double> o.lots
+    p.units = o.units
     p.coins = o.coins
     p.price = o.notional / o.coins
     p.clock = f.clock
@@ -250,14 +235,14 @@ cdef inline int flow_order(Flow *f, const Order *o, Tally *tally, Print *spare, 
         if sweep < 0:
             sweep = 0
         p.unpressed = p.price - o.side * (o.half_spread + sweep) - (o.pressure if o.pressure == o.pressure else 0.0)
-    f.coins_per_lot = o.coins / p.lots
+    f.coins_per_unit = o.coins / p.units
     if f.waiting:
         _expire_records(f, o.ts, tally)
         for i in range(f.waiting):
             if f.records[i].side == p.side:
-                f.records[i].lots -= _claim(f, p, f.records[i].lots)
+                f.records[i].units -= _claim(f, p, f.records[i].units)
     if not f.feed and p.guess > 0:
-        flow_add(f, p, p.guess * p.lots)
+        flow_add(f, p, p.guess * p.units)
         forced[0] = p.guess * p.coins
         if p.side > 0:
             f.liq_buy += forced[0]

@@ -43,8 +43,8 @@ cdef struct Implied:
     ImpliedParams p
     double spread               # bps, with memory; rho is its ratio to the calm spread
     double spread_30            # bps, 30 s memory
-    double volume               # lots per second, with memory
-    double signed_volume, total_volume      # lots, with memory
+    double volume               # units per second, with memory
+    double signed_volume, total_volume      # units, with memory
     double last_mid, last_spread            # bps, of the step before
     double pulled_num, pulled_den           # regression of mid moves on spread moves
     double credible, supported  # the two tracks, 1e4 ln(price); NaN: not ready
@@ -64,12 +64,6 @@ cdef inline void implied_init(Implied *s) noexcept nogil:
     s.credible = s.supported = s.value = s.low = s.high = NAN
     s.asymmetry = s.volume_gap = s.credibility_gap = s.reference_gap = NAN
     s.credibility = 1.0
-
-
-cdef inline void implied_refine(Implied *s, int64_t factor) noexcept nogil:
-    s.volume *= factor
-    s.signed_volume *= factor
-    s.total_volume *= factor
 
 
 cdef inline double _blend(double old, double new, double dt, double memory) noexcept nogil:
@@ -178,7 +172,7 @@ cdef inline void _nothing_known(Implied *s) noexcept nogil:
 cdef inline void implied_step(Implied *s, const Calm *c, const Venue *reference, int64_t ts, double dt, double price,
                               double spread, bint quoted, double move, double buy, double sell,
                               double unknown) noexcept nogil:
-    """Advance by one step of `dt` seconds that ends at `ts`: `buy`, `sell`, `unknown` lots traded in it, and it ended at the
+    """Advance by one step of `dt` seconds that ends at `ts`: `buy`, `sell`, `unknown` units traded in it, and it ended at the
     mid `price` and at `spread` (bps), from quotes or a book if `quoted`; `move` is the 60 s move (bps)."""
     cdef double mid, y, half
     cdef double centre = 0, corridor = 0

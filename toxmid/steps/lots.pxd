@@ -1,14 +1,40 @@
 # Sizes as whole lots: from the tape's own count of contracts, from the worth of a contract, or on the grid of sizes.
+#
+# In a linear market a lot is worth a fixed amount of coin, and whole lots are found from the sizes themselves. In an inverse one a
+# contract's worth in coin lies on no grid, so contracts are counted: as the tape gives them, or from size and price.
 
 from libc.math cimport rint
 from libc.stdint cimport int64_t
-from toxmid.steps.grid cimport Grid, grid_steps
+from toxmid.steps.grid cimport Grid, grid_steps, on_grid
 
 cdef struct Lots:
     Grid grid
-    double contract_value       # quote currency, where the market is inverse; else 0
+    bint inverse
+    double contract_value       # quote currency, where the market is inverse and it is known; else 0
+    bint decided                # the first trade has shown what lots are
     bint contracts              # lots are contracts whose worth in coin varies
     int64_t rounded             # sizes that lie on no grid
+
+
+cdef inline bint _is_decimal(double x) noexcept nogil:
+    """Is x a decimal of at most eight places?"""
+    cdef double scale = 1.0
+    cdef int i
+    for i in range(9):
+        if on_grid(x * scale) and x * scale > 0.5:
+            return True
+        scale *= 10.0
+    return False
+
+
+cdef inline void _decide(Lots *l, double coins, int64_t given) noexcept nogil:
+    """What are lots here? Unless the instrument says so, the first trade tells: where coin per lot is a round decimal, the
+    market is linear and its grid is found from sizes; otherwise the lots that come with the trades are contracts."""
+    l.decided = True
+    if l.inverse:
+        l.contracts = l.contract_value > 0 or given > 0
+    else:
+        l.contracts = given > 0 and l.grid.decimals >= 0 and not _is_decimal(coins / <double> given)
 
 
 cdef inline bint lots_countable(const Lots *l, double price, double coins, int64_t given) noexcept nogil:
@@ -25,12 +51,12 @@ cdef inline int64_t lots_of(Lots *l, double price, double coins, int64_t given, 
     counts of lots must be multiplied by it."""
     cdef int64_t lots
     finer[0] = 1
-    if given > 0:
-        l.contracts = True
-        return given
-    if l.contract_value > 0:
-        l.contracts = True
-        return <int64_t> rint(coins * price / l.contract_value)
+    if not l.decided:
+        _decide(l, coins, given)
+    if l.contracts:
+        if given > 0:
+            return given
+        return <int64_t> rint(coins * price / l.contract_value) if l.contract_value > 0 else 0
     lots = grid_steps(&l.grid, coins, finer)
     if l.grid.coarse:
         l.rounded += 1

@@ -7,15 +7,15 @@ from libc.math cimport INFINITY, NAN, exp, fabs, isnan, log, rint, sqrt
 from libc.stdint cimport int64_t
 from toxmid.steps.book cimport ASK, BID, Book, book_depth, book_foresee, book_judge, book_price, book_row, side_size
 from toxmid.steps.bulk cimport Bulk, bulk_add, bulk_advance
-from toxmid.steps.calm cimport Calm, calm_minute, calm_ready, calm_refine, calm_sample, calm_spread_z
+from toxmid.steps.calm cimport Calm, calm_minute, calm_ready, calm_sample, calm_spread_z
 from toxmid.steps.classify cimport Signing, classify_quote, classify_trade
 from toxmid.steps.codes cimport (BAD_PRICE, BAD_SIDE, BAD_SIZE, BEFORE_SNAPSHOT, BOOK, ERR_BACKWARDS, ERR_MEMORY,
                                  ERR_TIME_RANGE, LIQUIDATION, MARK, QUOTE, REFERENCE, SECOND, TRADE,
                                  ZERO_SIZE, Tally)
 from toxmid.steps.episodes cimport (CASCADE, EPISODE_KINDS, SWEEP, VACUUM, WIDENING, Episode, View, episode_step)
-from toxmid.steps.flow cimport (Flow, Order, Print, debiased_mean, flow_guess, flow_order, flow_record, flow_refine, flow_tick,
+from toxmid.steps.flow cimport (Flow, Order, Print, debiased_mean, flow_guess, flow_order, flow_record, flow_tick,
                                 toxic_mean)
-from toxmid.steps.implied cimport Implied, _gap_of, _imbalance, implied_refine, implied_step
+from toxmid.steps.implied cimport Implied, _gap_of, _imbalance, implied_step
 from toxmid.steps.lots cimport Lots, lots_countable, lots_of, lots_per_coin
 from toxmid.steps.memory cimport Block, block_reserve
 from toxmid.steps.touch cimport (DEPTH, QUOTES, TAPE, Touch, log_ratio_bps, touch_forget_tape, touch_set, touch_settle, touch_spread,
@@ -91,9 +91,9 @@ cdef struct BarSums:
 
 cdef struct Past:               # one step of the last minute
     double log_mid
-    double lots                 # traded since the beginning
-    double signed_lots
-    double depth                # on the side that was hit, lots
+    double units                # traded since the beginning
+    double signed_units
+    double depth                # on the side that was hit, units
     double spread_sum           # bps, of all steps with a spread
     int64_t spreads             # steps with a spread
 
@@ -105,11 +105,13 @@ cdef struct Machine:
     int64_t now                 # time of the last event used
     int64_t step_end            # end of the open step
     double last_price
-    double total_lots, signed_lots, total_coins
+    # Volume that statistics are made of is in units: base coin, or contracts where the market is inverse. Whole lots are for
+    # what must be exact; units do not change when the grid of lots becomes finer.
+    double total_units, signed_units, total_coins
     double spread_sum
     int64_t spreads
     double step_buy, step_sell, step_unknown
-    double toxic_rate, volume_rate      # lots per second, 60 s and 30 s memory
+    double toxic_rate, volume_rate      # units per second, 60 s and 30 s memory
     double toxic_30, volume_30
     double cusum
     int64_t stress_until
@@ -144,30 +146,12 @@ cdef inline double _coins(const Machine *m, int64_t lots, double coins) noexcept
 
 
 cdef inline void _refine(Machine *m, int64_t factor) noexcept nogil:
-    """The grid of lots became finer: everything that counts lots counts the smaller ones from now on."""
-    cdef Past *past = <Past *> m.past.data
-    cdef int64_t i
+    """The grid of lots became finer: what counts lots counts the smaller ones from now on."""
     clock_refine(&m.clock, factor)
-    calm_refine(&m.calm, factor)
-    flow_refine(&m.flow, factor)
-    implied_refine(&m.implied, factor)
     m.bulk.lots *= factor
-    m.order.lots *= factor
     m.sums.buy *= factor
     m.sums.sell *= factor
     m.sums.unknown *= factor
-    m.total_lots *= factor
-    m.signed_lots *= factor
-    m.step_buy *= factor
-    m.step_sell *= factor
-    m.step_unknown *= factor
-    m.toxic_rate *= factor
-    m.volume_rate *= factor
-    m.toxic_30 *= factor
-    m.volume_30 *= factor
-    for i in range(m.past.used // <int64_t> sizeof(Past)):
-        past[i].lots *= factor
-        past[i].signed_lots *= factor
 
 
 cdef inline int64_t _whole_lots(Machine *m, double price, double coins, int64_t given) noexcept nogil:
@@ -177,6 +161,7 @@ cdef inline int64_t _whole_lots(Machine *m, double price, double coins, int64_t 
     if finer > 1:
         _refine(m, finer)
     m.clock.lots_per_coin = lots_per_coin(&m.lots)
+    m.flow.slack = 0.5 if m.lots.contracts else 0.5 / m.lots.grid.per_unit
     return lots
 
 
@@ -262,18 +247,18 @@ cdef inline int _settle(Machine *m) noexcept nogil:
 
 # --- the clock -------------------------------------------------------------------------------------------------------
 
-cdef inline double _excess(const Machine *m, double move, double lots) noexcept nogil:
+cdef inline double _excess(const Machine *m, double move, double units) noexcept nogil:
     """|60 s move| over what the square-root law expects of that volume in calm."""
     cdef double sigma = m.calm.rms
     if not (m.calm.mean_volume > 0 and move == move):
         return NAN
     if move == 0.0:
         return 0.0
-    if lots < 1.0:
-        lots = 1.0              # a move without any trade: as if the smallest had made it
+    if units < 1e-6 * m.calm.mean_volume:
+        units = 1e-6 * m.calm.mean_volume      # a move without any trade: as if hardly anything had made it
     if not sigma > 0:
         return NAN
-    return fabs(move) / (sigma * sqrt(lots / m.calm.mean_volume))
+    return fabs(move) / (sigma * sqrt(units / m.calm.mean_volume))
 
 
 cdef inline int _regime(Machine *m, double excess) noexcept nogil:
@@ -295,8 +280,8 @@ cdef inline int _trace_episodes(Machine *m, double log_mid) noexcept nogil:
     cdef View v
     cdef const Past *then = _ago(m, 5)
     cdef double move_5 = _move(then, log_mid)
-    cdef double lots_5 = m.total_lots - then.lots if then != NULL else NAN
-    cdef double net_5 = m.signed_lots - then.signed_lots if then != NULL else NAN
+    cdef double units_5 = m.total_units - then.units if then != NULL else NAN
+    cdef double net_5 = m.signed_units - then.signed_units if then != NULL else NAN
     cdef double depth = then.depth if then != NULL else NAN
     cdef double z = m.row.spread_z
     cdef double sigma_5 = m.calm.rms * sqrt(5.0 / 60.0)
@@ -330,7 +315,7 @@ cdef inline int _trace_episodes(Machine *m, double log_mid) noexcept nogil:
         explained = 1.0 if fabs(net_5) >= 0.5 * depth else 0.0
     else:
         # Without a book the square-root law says whether the volume explains the move.
-        vacuum = strength > m.set.move_sigmas * sqrt(lots_5 / (m.calm.mean_volume / 12.0))
+        vacuum = strength > m.set.move_sigmas * sqrt(units_5 / (m.calm.mean_volume / 12.0))
         explained = 0.0 if vacuum else 1.0
     code = episode_step(&m.episodes[SWEEP], SWEEP, &v, moved and explained > 0, not moved, strength, &m.episode_rows)
     if code < 0:
@@ -351,11 +336,11 @@ cdef inline void _guess_context(Machine *m, double move) noexcept nogil:
         m.flow.guess_buy = m.flow.guess_sell = 0.0
 
 
-cdef inline void _fill_row(Machine *m, double spread, double move, double lots_60) noexcept nogil:
+cdef inline void _fill_row(Machine *m, double spread, double move, double units_60) noexcept nogil:
     """Everything a bar shows that is known at the end of every step."""
     cdef BarRow *r = &m.row
     cdef Touch *t = &m.touch
-    cdef double coins = lots_60 * m.flow.coins_per_lot if m.lots.contracts else lots_60 / m.lots.grid.per_unit
+    cdef double coins = units_60 * m.flow.coins_per_unit
     r.ts = m.step_end
     r.bid = t.bid
     r.bid_size = t.bid_size
@@ -369,7 +354,7 @@ cdef inline void _fill_row(Machine *m, double spread, double move, double lots_6
     r.spread_z = calm_spread_z(&m.calm, m.implied.spread, _tick_bps(m)) if t.mid == t.mid else NAN
     r.impact_bps = move
     r.bps_per_volume = fabs(move) / coins if coins > 0 else NAN
-    r.excess_impact = _excess(m, move, lots_60)
+    r.excess_impact = _excess(m, move, units_60)
     r.imbalance = _imbalance(&m.implied) if m.implied.total_volume > 0 else NAN
     r.toxicity = m.toxic_30 / m.volume_30 if m.volume_30 > 0 else NAN
     r.toxic_mean = toxic_mean(&m.flow)
@@ -415,28 +400,28 @@ cdef inline int _write_bar(Machine *m) noexcept nogil:
 
 cdef inline void _decay_rates(Machine *m, double dt) noexcept nogil:
     cdef double toxic = m.flow.toxic_buy + m.flow.toxic_sell
-    cdef double lots = m.step_buy + m.step_sell + m.step_unknown
+    cdef double units = m.step_buy + m.step_sell + m.step_unknown
     cdef double minute = exp(-dt / 60.0)
     cdef double half = exp(-dt / 30.0)
     m.toxic_rate = m.toxic_rate * minute + toxic * (1.0 - minute) / dt
     m.toxic_30 = m.toxic_30 * half + toxic
-    m.volume_30 = m.volume_30 * half + lots
+    m.volume_30 = m.volume_30 * half + units
 
 
-cdef inline int _remember_step(Machine *m, double log_mid, double spread, double move, double lots_60,
+cdef inline int _remember_step(Machine *m, double log_mid, double spread, double move, double units_60,
                                double spread_60) noexcept nogil:
     """What later steps look back on: one second of the last minute, a sample of the calm, a minute."""
     cdef Past *slot = &(<Past *> m.past.data)[m.steps % (m.past.used // <int64_t> sizeof(Past))]
     cdef int code = 0
     slot.log_mid = log_mid
-    slot.lots = m.total_lots
-    slot.signed_lots = m.signed_lots
+    slot.units = m.total_units
+    slot.signed_units = m.signed_units
     slot.spread_sum = m.spread_sum
     slot.spreads = m.spreads
     slot.depth = NAN
-    if _has_depth(m) and m.flow.coins_per_lot > 0:
+    if _has_depth(m) and m.flow.coins_per_unit > 0:
         slot.depth = book_depth(&m.book, BID if m.implied.signed_volume < 0 else ASK, m.touch.mid,
-                                m.set.depth_bps) / m.flow.coins_per_lot
+                                m.set.depth_bps) / m.flow.coins_per_unit
     if m.calm.first == 0 and m.touch.mid == m.touch.mid:
         m.calm.first = m.step_end
     if m.calm.first and m.reference.last_ts:
@@ -444,9 +429,9 @@ cdef inline int _remember_step(Machine *m, double log_mid, double spread, double
         if code < 0:
             return code
     if m.calm.first:
-        code = calm_sample(&m.calm, m.step_end, fabs(move), lots_60, spread_60)
+        code = calm_sample(&m.calm, m.step_end, fabs(move), units_60, spread_60)
     if code == 0 and m.step_end % (60 * <int64_t> SECOND) == 0:
-        code = calm_minute(&m.calm, m.step_end, spread_60, fabs(move), lots_60, m.quiet_minute)
+        code = calm_minute(&m.calm, m.step_end, spread_60, fabs(move), units_60, m.quiet_minute)
         m.quiet_minute = True
     return code
 
@@ -455,7 +440,7 @@ cdef inline int _close_step(Machine *m) noexcept nogil:
     """Close the open step: from what traded in it and the touch at its end to every figure of its end."""
     cdef double dt = <double> m.set.step * 1e-9
     cdef double spread, log_mid, move
-    cdef double lots_60 = m.total_lots
+    cdef double units_60 = m.total_units
     cdef double spread_60 = NAN
     cdef const Past *then = _ago(m, 60)
     cdef int code
@@ -467,13 +452,13 @@ cdef inline int _close_step(Machine *m) noexcept nogil:
         m.spreads += 1
     move = _move(then, log_mid)
     if then != NULL:
-        lots_60 -= then.lots
+        units_60 -= then.units
         if m.spreads > then.spreads:
             spread_60 = (m.spread_sum - then.spread_sum) / <double> (m.spreads - then.spreads)
     implied_step(&m.implied, &m.calm, &m.reference, m.step_end, dt, m.touch.mid, spread, m.touch.source > TAPE, move,
                  m.step_buy, m.step_sell, m.step_unknown)
     _decay_rates(m, dt)
-    _fill_row(m, spread, move, lots_60)
+    _fill_row(m, spread, move, units_60)
     m.row.regime = _regime(m, m.row.excess_impact)
     if m.row.excess_impact > m.set.stress_excess:
         m.quiet_minute = False
@@ -482,7 +467,7 @@ cdef inline int _close_step(Machine *m) noexcept nogil:
         if code < 0:
             return code
         _guess_context(m, move)
-        code = _remember_step(m, log_mid, spread, move, lots_60, spread_60)
+        code = _remember_step(m, log_mid, spread, move, units_60, spread_60)
         if code < 0:
             return code
     if m.step_end % m.set.bar == 0 or m.peeking:
@@ -548,14 +533,14 @@ cdef inline bint _priced(double x) noexcept nogil:
     return 0 < x < INFINITY
 
 
-cdef inline void _join_order(Machine *m, int64_t ts, int side, double price, double coins, int64_t lots) noexcept nogil:
+cdef inline void _join_order(Machine *m, int64_t ts, int side, double price, double coins, double units) noexcept nogil:
     """Add a print to the taker order of its moment and side, or begin one."""
     cdef Order *o = &m.order
     if not o.open:
         o.open = True
         o.side = side
         o.ts = ts
-        o.lots = 0
+        o.units = 0
         o.coins = o.notional = 0
         o.levels = 0
         o.last_price = NAN
@@ -565,7 +550,7 @@ cdef inline void _join_order(Machine *m, int64_t ts, int side, double price, dou
     if price != o.last_price:
         o.levels += 1
     o.last_price = price
-    o.lots += lots
+    o.units += units
     o.coins += coins
     o.notional += coins * price
 
@@ -574,7 +559,7 @@ cdef inline int machine_trade(Machine *m, int64_t ts, double price, double coins
                               int64_t given_lots) noexcept nogil:
     cdef int64_t lots
     cdef int code = 0
-    cdef double spread
+    cdef double spread, units
     if m.started and ts < m.now:
         return ERR_BACKWARDS
     if not _priced(price):
@@ -599,25 +584,26 @@ cdef inline int machine_trade(Machine *m, int64_t ts, double price, double coins
         code = _finish_order(m)
         if code < 0:
             return code
-    _join_order(m, ts, side, price, coins, lots)
+    units = <double> lots if m.lots.contracts else coins
+    _join_order(m, ts, side, price, coins, units)
     spread = touch_spread(&m.touch)
     touch_trade(&m.touch, ts, side, price)
     m.last_price = price
-    m.total_lots += lots
+    m.total_units += units
     m.total_coins += coins
     m.sums.trades += 1
     if side > 0:
-        m.signed_lots += lots
-        m.step_buy += lots
+        m.signed_units += units
+        m.step_buy += units
         m.sums.buy += lots
         m.sums.buy_coins += coins
     elif side < 0:
-        m.signed_lots -= lots
-        m.step_sell += lots
+        m.signed_units -= units
+        m.step_sell += units
         m.sums.sell += lots
         m.sums.sell_coins += coins
     else:
-        m.step_unknown += lots
+        m.step_unknown += units
         m.sums.unknown += lots
         m.sums.unknown_coins += coins
     if m.bulk.on:
@@ -680,7 +666,7 @@ cdef inline int machine_book(Machine *m, int64_t ts, int side, double price, dou
 
 
 cdef inline int machine_liquidation(Machine *m, int64_t ts, int side, double price, double coins) noexcept nogil:
-    cdef double lots
+    cdef double units
     cdef int code
     if m.started and ts < m.now:
         return ERR_BACKWARDS
@@ -698,13 +684,11 @@ cdef inline int machine_liquidation(Machine *m, int64_t ts, int side, double pri
     if code < 0:
         return code
     m.tally.used[LIQUIDATION] += 1
-    if m.lots.contract_value > 0:
-        lots = rint(coins * price / m.lots.contract_value)
-    elif m.lots.contracts:
-        lots = rint(coins / m.flow.coins_per_lot) if m.flow.coins_per_lot > 0 else 0.0
-    else:
-        lots = rint(coins * m.lots.grid.per_unit)
-    flow_record(&m.flow, ts, side, lots, &m.tally)
+    units = coins
+    if m.lots.contracts:
+        units = coins * price / m.lots.contract_value if m.lots.contract_value > 0 else coins / m.flow.coins_per_unit
+        units = rint(units)
+    flow_record(&m.flow, ts, side, units, &m.tally)
     m.flow.liq_total += coins
     if side > 0:
         m.flow.liq_buy += coins

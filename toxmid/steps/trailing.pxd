@@ -106,12 +106,3 @@ cdef inline double trailing_level(const Trailing *t) noexcept nogil:
         return NAN
     upper = 0.3 * x[(3 * n) // 4]
     return upper if upper > trailing_median(t) else trailing_median(t)
-
-
-cdef inline void trailing_scale(Trailing *t, double factor) noexcept nogil:
-    """Multiply every sample; the order stays."""
-    cdef int64_t i
-    for i in range(t.samples.used // <int64_t> sizeof(Sample)):
-        (<Sample *> t.samples.data)[i].value *= factor
-    for i in range(t.sorted.used // 8):
-        (<double *> t.sorted.data)[i] *= factor

@@ -43,6 +43,7 @@ cdef struct Slot:               # one bucket of the VPIN window
 cdef struct DayVolume:          # trailing, lagged daily volume, in lots
     int64_t first_ts
     int64_t today
+    int64_t total               # since first_ts
     int64_t day                 # days since 1970 of `today`
     int64_t days                # complete days seen, at most `keep` kept
     int64_t keep
@@ -87,6 +88,7 @@ cdef inline void clock_refine(VolumeClock *c, int64_t factor) noexcept nogil:
     c.sum_size *= factor
     c.sum_known *= factor
     c.volume.today *= factor
+    c.volume.total *= factor
     for i in range(c.window):
         slots[i].gap *= factor
         slots[i].size *= factor
@@ -114,6 +116,11 @@ cdef inline void _roll_day(DayVolume *v, int64_t ts) noexcept nogil:
         v.today = 0
 
 
+cdef inline void _count_day(DayVolume *v, int64_t lots) noexcept nogil:
+    v.today += lots
+    v.total += lots
+
+
 cdef inline double _daily(const DayVolume *v, int64_t ts, int64_t ready_after) noexcept nogil:
     """Median of the last complete days; before there is one, the rate so far; NaN before `ready_after`."""
     cdef double scratch[31]
@@ -125,7 +132,7 @@ cdef inline double _daily(const DayVolume *v, int64_t ts, int64_t ready_after) n
         return median(scratch, n)
     if ts - v.first_ts < ready_after:
         return NAN
-    return <double> v.today * DAY * 1e9 / <double> (ts - v.first_ts)
+    return <double> v.total * DAY * 1e9 / <double> (ts - v.first_ts)
 
 
 cdef inline int64_t _target(VolumeClock *c, int64_t ts, double coins, int64_t lots) noexcept nogil:
@@ -232,7 +239,7 @@ cdef inline int clock_fill(VolumeClock *c, int64_t ts, double price, double coin
     c.last_price = price
     if c.target == 0:
         c.warmup_coins += coins
-        c.volume.today += lots
+        _count_day(&c.volume, lots)
         return 0
     left = lots * c.units
     if c.filled and left < c.target - c.filled:
@@ -244,7 +251,7 @@ cdef inline int clock_fill(VolumeClock *c, int64_t ts, double price, double coin
         c.coins += coins
         c.notional += coins * price
         c.spread += spread_bps * left
-        c.volume.today += lots
+        _count_day(&c.volume, lots)
         return 0
     coins_per_unit = coins / <double> left
     while left > 0:
@@ -265,5 +272,5 @@ cdef inline int clock_fill(VolumeClock *c, int64_t ts, double price, double coin
             if _close(c, ts, price) < 0:
                 return ERR_MEMORY
             c.target = _target(c, ts, coins, lots)
-    c.volume.today += lots
+    _count_day(&c.volume, lots)
     return 0
