@@ -1,0 +1,338 @@
+"""Which files belong together: trades, quotes, books and liquidations of one market and one day or month."""
+
+from __future__ import annotations
+
+import datetime as dt
+import glob as globbing
+import os
+import re
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from toxmid.errors import DataError, FileError, ParameterError
+from toxmid.readers import _SUFFIXES as TAPE_SUFFIXES
+from toxmid.readers import Source, TapeWarning, open_tape, recognise
+from toxmid.readers.base import Format, Identity
+from toxmid.readers.files import read_head
+from toxmid.schema import KINDS, Kind
+
+__all__ = ["Job", "pair_files"]
+
+# A day or month that stands alone in a name: 2024-08-05, 20240805, 2024-08. A month without a hyphen could be anything.
+_DATE: Final = re.compile(r"(?<!\d)(20\d\d)(?:-(\d\d)(?:-(\d\d))?|(\d\d)(\d\d))(?![\d-])")
+# Names of Tardis files; those without rows say nothing else about themselves.
+_TARDIS: Final = re.compile(r"(?P<venue>[a-z0-9-]+)_(?P<type>[A-Za-z0-9_]+?)_\d{4}-\d\d-\d\d_(?P<symbol>.+?)\.csv.*")
+_TARDIS_KINDS: Final[Mapping[str, Kind]] = {
+    "trades": "trades",
+    "liquidations": "liquidations",
+    "quotes": "quotes",
+    "book_ticker": "quotes",
+    "incremental_book_L2": "book",
+    "book_snapshot_5": "book",
+    "book_snapshot_25": "book",
+    "derivative_ticker": "mark",
+}
+_UNSAFE: Final = re.compile(r"[^A-Za-z0-9._+-]+")
+_STARTING_KINDS: Final = frozenset({"trades", "book", "quotes"})
+
+
+@dataclass(frozen=True)
+class Job:
+    """One market, one day or month, and its files.
+
+    Parameters
+    ----------
+    symbol : str
+        As the venue writes it.
+    label : str
+        The day or month, ``"2024-08-05"`` or ``"2024-08"``; jobs of one market run in the order of their labels.
+    files : mapping of str to tuple of Path
+        Files by kind, each in the order of time; ``"reference"`` (trades of another venue) may be among them.
+    venue : str, optional
+        As the files write it.
+
+    Examples
+    --------
+    >>> Job("BTCUSDT", "2024-08-05", {"trades": (Path("btc.csv.gz"),)}, venue="binance-futures").market
+    'binance-futures_BTCUSDT'
+    """
+
+    symbol: str
+    label: str
+    files: Mapping[str, tuple[Path, ...]] = field(hash=False)
+    venue: str | None = None
+
+    @property
+    def market(self) -> str:
+        """Venue and symbol, as the name of a folder."""
+        return _UNSAFE.sub("-", "_".join(part for part in (self.venue, self.symbol) if part))
+
+    @property
+    def name(self) -> str:
+        """Market and day."""
+        return f"{self.market}/{self.label}"
+
+    @property
+    def bytes(self) -> int:
+        """Size of all files: how long the job will take, about."""
+        return sum(path.stat().st_size for paths in self.files.values() for path in paths if path.exists())
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What a file shows."""
+
+    path: Path
+    format: str
+    kinds: tuple[Kind, ...]
+    identity: Identity
+    label: str
+    named: bool  # whose it is, only its name says, where letters of the symbol may have been replaced
+
+
+def pair_files(source: Source, *, kinds: Iterable[Kind] = KINDS, formats: Iterable[str] | None = None) -> list[Job]:
+    """Put the files of each market and day together.
+
+    Parameters
+    ----------
+    source : path, glob, folder, or list of them
+        Folders are searched with all folders below them.
+    kinds : iterable of str
+        Kinds to use; others are passed over.
+    formats : iterable of str, optional
+        Names of formats or families to use; others are passed over.
+
+    Returns
+    -------
+    list of Job
+        By market, then by day. Where some file of a market covers a month, its days are taken month by month.
+
+    Raises
+    ------
+    FileError
+        Nothing is there, or a file is of no format we know.
+    DataError
+        A file does not say whose or of which day it is, may be of several formats, or two formats offer the same kind
+        for one market and day; the message says how to choose.
+
+    Warns
+    -----
+    TapeWarning
+        A market lacks on one day a kind that it has on others, or has no trades, quotes or book and is left out.
+
+    Notes
+    -----
+    Venue and symbol are those that the files (or their names) give. The day is the one in the name of the file, else
+    that of its first row. A file that holds only the kind in question wins over one that holds others too; snapshots of
+    a book, whose best prices could pass for quotes, are used as a book only.
+
+    Examples
+    --------
+    >>> for job in pair_files("data/tardis/binance-delivery*"):
+    ...     print(job.name, *job.files)
+    binance-delivery_AVAXUSD_PERP/2025-10-10 trades liquidations
+    """
+    wanted = _known_kinds(kinds)
+    chosen = None if formats is None else tuple(formats)
+    found = [file for path in _paths(source) if (file := _look(path, wanted, chosen)) is not None]
+    if not found:
+        raise FileError("none of the files holds what was asked for", expected=", ".join(wanted))
+    jobs = [job for market in _markets(found) for job in _jobs(market)]
+    return sorted(jobs, key=lambda job: (job.market, job.label))
+
+
+# --- one file --------------------------------------------------------------------------------------------------------
+
+
+def _known_kinds(kinds: Iterable[Kind]) -> tuple[Kind, ...]:
+    wanted = tuple(kinds)
+    unknown = [kind for kind in wanted if kind not in KINDS]
+    if unknown or not wanted:
+        raise ParameterError("no such kind", column="kinds", found=unknown, expected=", ".join(KINDS))
+    return wanted
+
+
+def _paths(source: Source) -> list[Path]:
+    entries = [source] if isinstance(source, str | os.PathLike) else list(source)
+    paths = list(dict.fromkeys(path for entry in entries for path in _expand(Path(entry).expanduser())))
+    if not paths:
+        raise FileError("no tape was found", found=[str(entry) for entry in entries])
+    return paths
+
+
+def _expand(path: Path) -> Iterator[Path]:
+    if path.is_dir():
+        yield from (
+            file for file in sorted(path.rglob("*")) if file.suffix in TAPE_SUFFIXES and not _is_hidden(file, path)
+        )
+    elif path.exists() or not globbing.has_magic(str(path)):
+        yield path
+    else:
+        matches = sorted(map(Path, globbing.glob(str(path), recursive=True)))
+        if not matches:
+            raise FileError("no file matches", file=str(path))
+        for match in matches:
+            yield from _expand(match)
+
+
+def _is_hidden(file: Path, folder: Path) -> bool:
+    return any(part.startswith(".") for part in file.relative_to(folder).parts)
+
+
+def _look(path: Path, wanted: Sequence[Kind], formats: Sequence[str] | None) -> _Found | None:
+    """What a file is; None where it is not asked for."""
+    head = read_head(path)
+    if head.container == "text" and not head.lines:
+        return _without_rows(path, wanted)
+    fitting = [format_ for format_ in recognise(head) if formats is None or _is_among(format_, formats)]
+    if not fitting:
+        return None
+    if len(fitting) > 1:
+        raise _ambiguous(path, [format_.name for format_ in fitting])
+    held = fitting[0].kinds(head)
+    if not held:
+        warnings.warn(f"{path}: no tape, and passed over", TapeWarning, stacklevel=2)
+    kinds = tuple(kind for kind in held if kind in wanted)
+    if not kinds:
+        return None
+    if {"trades", "liquidations"} == set(kinds):
+        raise DataError("the columns fit trades and liquidations; name the file after one of them", file=str(path))
+    identity = fitting[0].identify(head)
+    named = identity.symbol is None
+    return _Found(
+        path, fitting[0].name, kinds, _identity_by_name(path) if named else identity, _label(path, kinds[0]), named
+    )
+
+
+def _without_rows(path: Path, wanted: Sequence[Kind]) -> _Found | None:
+    """A vendor's way to say that nothing happened; all that is known is in the name."""
+    name = _TARDIS.fullmatch(path.name)
+    kind = _TARDIS_KINDS.get(name["type"]) if name is not None else None
+    if name is None or kind is None:
+        warnings.warn(f"{path}: the file is empty and was passed over", TapeWarning, stacklevel=2)
+        return None
+    if kind not in wanted:
+        return None
+    identity = Identity(name["venue"], name["symbol"])
+    return _Found(path, f"tardis-{name['type']}", (kind,), identity, _label(path, kind), named=True)
+
+
+def _is_among(format_: Format, names: Sequence[str]) -> bool:
+    return any(format_.name == name or format_.name.startswith(f"{name}-") for name in names)
+
+
+def _identity_by_name(path: Path) -> Identity:
+    name = _TARDIS.fullmatch(path.name)
+    if name is None:
+        raise DataError(
+            "the file does not say which instrument it holds", file=str(path), expected="a column or name with it"
+        )
+    return Identity(name["venue"], name["symbol"])
+
+
+def _label(path: Path, kind: Kind) -> str:
+    """The day or month of a file."""
+    dates = {date for match in _DATE.finditer(path.name) if (date := _date(match)) is not None}
+    if len(dates) == 1:
+        return dates.pop()
+    for frame in open_tape(path, kind).frames():
+        if frame.height:
+            return str(frame["ts"].dt.date()[0])
+    raise DataError("neither the name nor a row says which day this is", file=str(path))
+
+
+def _date(match: re.Match[str]) -> str | None:
+    year, month, day = match[1], match[2] or match[4], match[3] or match[5]
+    try:
+        dt.date(int(year), int(month), int(day or 1))
+    except ValueError:
+        return None
+    return "-".join(part for part in (year, month, day) if part)
+
+
+# --- one market ------------------------------------------------------------------------------------------------------
+
+
+def _markets(found: Sequence[_Found]) -> list[list[_Found]]:
+    """Files by market, those first that say themselves whose they are."""
+    markets: dict[str, list[_Found]] = {}
+    for file in sorted(found, key=lambda file: file.named):
+        identity = file.identity
+        market = markets.setdefault(Job(identity.symbol or "", file.label, {}, identity.venue).market, [])
+        if market and not file.named and market[0].identity.symbol != identity.symbol:
+            both = [market[0].identity.symbol, identity.symbol]
+            raise DataError("two markets would share one folder", file=str(file.path), found=both)
+        market.append(file)
+    return list(markets.values())
+
+
+def _jobs(files: Sequence[_Found]) -> list[Job]:
+    """Jobs of one market."""
+    identity = files[0].identity
+    months = {file.label for file in files if len(file.label) == len("2024-08")}
+    groups: dict[str, list[_Found]] = {}
+    for file in files:
+        month = file.label[:7]
+        groups.setdefault(month if month in months else file.label, []).append(file)
+    jobs = [
+        Job(identity.symbol or "", label, _by_kind(label, group), identity.venue) for label, group in groups.items()
+    ]
+    usable = [job for job in sorted(jobs, key=lambda job: job.label) if _can_start(job)]
+    _warn_of_holes(usable)
+    return usable
+
+
+def _by_kind(label: str, files: Sequence[_Found]) -> dict[str, tuple[Path, ...]]:
+    """For each kind the files that give it."""
+    chosen: dict[str, tuple[Path, ...]] = {}
+    for kind in KINDS:
+        holding = [file for file in files if kind in file.kinds]
+        fewest = min((len(file.kinds) for file in holding), default=0)
+        best = [file for file in holding if len(file.kinds) == fewest]
+        if kind == "quotes" and "book" in chosen:
+            best = [file for file in best if set(file.kinds) != {"book", "quotes"}]
+        if not best:
+            continue
+        formats = sorted({file.format for file in best})
+        if len(formats) > 1:
+            raise _ambiguous(best[0].path, formats, f"{kind} of {label}")
+        if len({len(file.label) for file in best}) > 1:
+            raise DataError(
+                f"{kind} of {label} are there by day and by month; give one of them", file=str(best[0].path)
+            )
+        chosen[kind] = tuple(file.path for file in sorted(best, key=lambda file: (file.label, _natural(file.path))))
+    return chosen
+
+
+def _ambiguous(path: Path, formats: Sequence[str], what: str = "the file") -> DataError:
+    return DataError(
+        f"{what} may be read from several formats",
+        file=str(path),
+        found=", ".join(formats),
+        expected="formats= with one of them",
+    )
+
+
+def _can_start(job: Job) -> bool:
+    if _STARTING_KINDS & job.files.keys():
+        return True
+    warnings.warn(f"{job.name} has {', '.join(job.files)} only and is left out", TapeWarning, stacklevel=2)
+    return False
+
+
+def _warn_of_holes(jobs: Sequence[Job]) -> None:
+    """Where a feed comes and goes, so do the columns it feeds."""
+    every = {kind for job in jobs for kind in job.files}
+    for kind in sorted(every):
+        without = [job.label for job in jobs if kind not in job.files]
+        if without:
+            listed = ", ".join(without[:5]) + (f" and {len(without) - 5} more" if len(without) > 5 else "")
+            warnings.warn(f"{jobs[0].market} has no {kind} on {listed}", TapeWarning, stacklevel=2)
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    """Sort key by which part 9 comes before part 10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name)]

@@ -1,0 +1,180 @@
+"""Chains of parts on the processes of this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import warnings
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
+from multiprocessing.connection import wait as wait_for
+from pathlib import Path
+from typing import Final
+
+from toxmid.errors import ToxmidError
+from toxmid.jobs.pairing import Job
+from toxmid.jobs.part import Part, Settings, part_path, run_part
+from toxmid.readers import TapeWarning
+
+__all__ = ["run_here", "run_in_processes"]
+
+# Deaths of a process with one and the same part under way before that part is given up.
+_DEATHS: Final = 3
+
+OnPart = Callable[[Part], None]
+
+
+def run_here(chains: Sequence[Sequence[Job]], out: Path, settings: Settings, on_part: OnPart) -> None:
+    """One part after the other, in this process."""
+    for chain in chains:
+        before: Part | None = None
+        for job in chain:
+            before = run_part(job, out, settings, last=job is chain[-1], before=before)
+            on_part(before.light())
+
+
+def run_in_processes(
+    chains: Sequence[Sequence[Job]], out: Path, settings: Settings, on_part: OnPart, workers: int
+) -> None:
+    """Parts of different chains beside each other; the chain with most left to do goes first.
+
+    A process that dies (killed, out of memory) costs the parts under way, which are begun again.
+    """
+    waiting = [_Chain(chain) for chain in chains]
+    deaths: Counter[str] = Counter()
+    while waiting:
+        with _processes(min(workers, len(waiting))) as pool:
+            waiting = _drain(pool, waiting, out, settings, on_part, deaths=deaths, workers=workers)
+
+
+class _Chain:
+    """The parts of one market that are still to come, and the one they go on from."""
+
+    def __init__(self, jobs: Sequence[Job]) -> None:
+        self.jobs = deque(jobs)
+        self.bytes = sum(job.bytes for job in jobs)  # still to come
+        self.before: Part | None = None
+
+    def advance(self, part: Part) -> None:
+        """Take the result of the first job that is left."""
+        self.bytes -= self.jobs.popleft().bytes
+        self.before = part
+
+
+def _drain(
+    pool: ProcessPoolExecutor,
+    waiting: list[_Chain],
+    out: Path,
+    settings: Settings,
+    on_part: OnPart,
+    *,
+    deaths: Counter[str],
+    workers: int,
+) -> list[_Chain]:
+    """Run until all chains are done, or a process dies; what is left is returned."""
+    running: dict[Future[Part], _Chain] = {}
+    try:
+        while waiting or running:
+            waiting.sort(key=lambda chain: chain.bytes)
+            while waiting and len(running) < workers:
+                chain = waiting[-1]
+                last = len(chain.jobs) == 1
+                future = pool.submit(_run_noting, chain.jobs[0], out, settings, last=last, before=chain.before)
+                running[future] = waiting.pop()
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            for future in done:
+                part = future.result()
+                chain = running.pop(future)
+                chain.advance(part)
+                on_part(part.light())
+                if chain.jobs:
+                    waiting.append(chain)
+    except BrokenProcessPool:
+        for chain in running.values():
+            _count_death(chain, out, deaths, on_part)
+        return [chain for chain in (*waiting, *running.values()) if chain.jobs]
+    return []
+
+
+def _count_death(chain: _Chain, out: Path, deaths: Counter[str], on_part: OnPart) -> None:
+    job = chain.jobs[0]
+    deaths[job.name] += 1
+    if deaths[job.name] >= _DEATHS:
+        error = ToxmidError(f"{job.name}: the process was killed {_DEATHS} times, or there is not enough memory for it")
+        part = Part(job, part_path(out, job), "failed", error=error)
+        chain.advance(part)
+        on_part(part)
+
+
+# --- processes -------------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _processes(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """A pool whose processes end with this one, however it ends.
+
+    They never come of a fork of a process that has loaded polars: its threads hold locks that no fork would open again.
+    """
+    context = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
+    _start_fork_server(workers)
+    # Only this process holds the writing end: when it is closed, by us or by our death, the workers see it.
+    reader, writer = context.Pipe(duplex=False)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker, initargs=(reader,))
+    try:
+        yield pool
+    except BaseException:
+        writer.close()
+        raise
+    finally:
+        # After an interrupt the workers are gone, so nothing is waited for.
+        pool.shutdown(wait=True, cancel_futures=True)
+        writer.close()
+        reader.close()
+
+
+def _start_fork_server(workers: int) -> None:
+    """Start the process that workers are forked from: nothing is loaded in it, and polars will share the cores."""
+    if sys.platform == "win32":
+        return
+    from multiprocessing import forkserver
+
+    forkserver.set_forkserver_preload([])
+    name, before = "POLARS_MAX_THREADS", os.environ.get("POLARS_MAX_THREADS")
+    os.environ[name] = before or str(max(1, _cores() // workers))
+    try:
+        forkserver.ensure_running()
+    finally:
+        if before is None:
+            del os.environ[name]
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def _run_noting(job: Job, out: Path, settings: Settings, *, last: bool, before: Part | None) -> Part:
+    """Run a part and bring home what the readers say: nobody looks at the warnings of a worker."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", TapeWarning)
+        part = run_part(job, out, settings, last=last, before=before)
+    notes = dict.fromkeys(str(entry.message) for entry in caught if issubclass(entry.category, TapeWarning))
+    return dataclasses.replace(part, notes=tuple(notes))
+
+
+def _begin_worker(lifeline: Connection) -> None:
+    """What is written is written whole, so a worker may end at any moment: at once, and without a word."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    def watch() -> None:
+        wait_for([lifeline])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
