@@ -44,7 +44,7 @@ _verbose = click.option("-v", "--verbose", is_flag=True, help="Say more; a trace
               help="Directory to write.")
 @click.option("--scenario", type=click.Choice(["calm", "flush", "news", "mixed", "info"]), default="flush",
               show_default=True, help="What happens in the market.")
-@click.option("--seed", type=click.IntRange(min=0), default=7, show_default=True, help="Which market it happens in.")
+@click.option("--seed", type=click.IntRange(min=0), default=9, show_default=True, help="Which market it happens in.")
 @_quiet
 @_verbose
 def demo(out: Path, scenario: str, seed: int, quiet: bool, verbose: bool) -> None:

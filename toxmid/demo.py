@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 import polars as pl
 
 from toxmid import output
+from toxmid.params import Params
 from toxmid.report import write_report
 
 if TYPE_CHECKING:
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from toxmid.simulate import Scenario
 
 __all__ = ["run_demo"]
+
+# Half an hour holds no day of history: buckets of about half a minute, so that there are VPIN values to look at.
+_PARAMS = Params(buckets_per_day=2400, window=10)
 
 _RUNGS = {
     "quoted mid": "mid",
@@ -36,6 +40,7 @@ def run_demo(directory: Path, scenario: str, seed: int, *, progress: bool) -> st
         quotes=market.quotes,
         book=market.book,
         liquidations=market.liquidations,
+        params=_PARAMS,
         instrument=market.instrument,
         progress=progress,
     )

@@ -388,43 +388,42 @@ cdef inline bint _is_touched(const Side *s, int64_t tick) noexcept nogil:
     return False
 
 
-cdef inline int _remove_stale(Side *s, int64_t limit, int64_t *removed) noexcept nogil:
-    """Remove the levels at or beyond `limit` of the other side that the open message did not set."""
+cdef inline int64_t _remove_stale(Side *s, int64_t limit) noexcept nogil:
+    """Remove the levels that reach `limit`, a price of the other side, and that the open message did not set; how many."""
+    cdef const FarLevel *table = <const FarLevel *> s.far.data
     cdef int64_t tick = s.best
+    cdef int64_t i = 0, removed = 0
     cdef bint more = s.count > 0
-    cdef int code
     while more and not _better(s, limit, tick):
         if not _is_touched(s, tick):
             _put_near(s, tick, 0.0)
-            removed[0] += 1
+            removed += 1
         tick -= s.sign
         more = side_next(s, &tick)
-        if not more and s.count == 0 and s.far_count:
-            code = _fetch_far(s)
-            if code < 0:
-                return code
-            tick = s.best
-            more = True
-    return 0
+    while i < s.far.used // <int64_t> sizeof(FarLevel):
+        if table[i].size > 0 and not _better(s, limit, table[i].tick) and not _is_touched(s, table[i].tick):
+            _far_erase(s, i)        # closes the gap: another level may stand here now
+            removed += 1
+        else:
+            i += 1
+    return removed
 
 
 cdef inline bint _crosses(const Book *b) noexcept nogil:
     return b.sides[BID].count > 0 and b.sides[ASK].count > 0 and b.sides[BID].best >= b.sides[ASK].best
 
 
-cdef inline int _repair(Book *b, Tally *tally) noexcept nogil:
+cdef inline void _repair(Book *b, Tally *tally) noexcept nogil:
     cdef int64_t bid = 0, ask = 0, removed = 0
     cdef bint has_bid = _most_aggressive(&b.sides[BID], &bid)
     cdef bint has_ask = _most_aggressive(&b.sides[ASK], &ask)
-    cdef int code = 0
     if has_bid:
-        code = _remove_stale(&b.sides[ASK], bid, &removed)
-    if has_ask and code == 0:
-        code = _remove_stale(&b.sides[BID], ask, &removed)
+        removed += _remove_stale(&b.sides[ASK], bid)
+    if has_ask:
+        removed += _remove_stale(&b.sides[BID], ask)
     if removed:
         tally.books_repaired += 1
         tally.levels_removed += removed
-    return code
 
 
 cdef inline bint _stands(const Side *s, int64_t tick, bint limited, int64_t limit) noexcept nogil:
@@ -478,9 +477,8 @@ cdef inline int book_judge(Book *b, Tally *tally) noexcept nogil:
     b.open = False
     code = _fetch_both(b)
     if code == 0 and _crosses(b):
-        code = _repair(b, tally)
-        if code == 0:
-            code = _fetch_both(b)
+        _repair(b, tally)
+        code = _fetch_both(b)
     b.crossed = _crosses(b)
     if b.crossed:
         tally.books_crossed += 1
