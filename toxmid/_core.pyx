@@ -199,6 +199,7 @@ cdef void _implied_params(ImpliedParams *p, object params) except *:
     p.interval_spread = params.interval_spread
     p.interval_gap = params.interval_gap
     p.interval_move = params.interval_move
+    p.interval_age = params.interval_age
     p.interval_memory = params.duration_ns("interval_memory") * 1e-9
 
 
@@ -402,6 +403,7 @@ cdef class Core:
         m.flow.window = params.duration_ns("match_window")
         m.flow.grace = params.duration_ns("match_grace")
         m.flow.half_life = params.toxic_half_life
+        m.set.stale = params.duration_ns("stale_memory") * 1e-9
         m.set.toxic_score = params.toxic_score
         venue_init(&m.reference, params.reference_width)
         for i in range(EPISODE_KINDS):

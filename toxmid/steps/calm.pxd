@@ -19,6 +19,7 @@ cdef enum:
     TOD_HALF = 15               # neighbouring quarter hours, in minutes
     TOD_MIN_DAYS = 3            # earlier days that make a time-of-day norm; before, all minutes that have arrived
     WARM_MINUTES = 4            # samples before a norm of minutes is published
+    YOUNG = 10                  # minutes that the prior of sigma is worth
     SAMPLE_SECONDS = 10
     READY_SECONDS = 300
 
@@ -60,6 +61,18 @@ cdef inline bint calm_ready(const Calm *c) noexcept nogil:
 
 # --- the last 60 s, every ten seconds --------------------------------------------------------------------------------
 
+cdef inline void _raise_young_sigma(Calm *c, int64_t age) noexcept nogil:
+    """Too few samples to trust a small sigma: a maker is assumed to quote no more than a fifth of a minute's risk."""
+    cdef double minutes = 0.75 * <double> age / (60.0 * SECOND)
+    cdef double prior = 5.0 * c.spread
+    cdef double pooled
+    if minutes > 360.0:
+        minutes = 360.0
+    pooled = sqrt((minutes * c.sigma * c.sigma + YOUNG * prior * prior) / (minutes + YOUNG))
+    if pooled > c.sigma:
+        c.sigma = pooled
+
+
 cdef inline int calm_sample(Calm *c, int64_t ts, double move, double volume, double spread) noexcept nogil:
     """Offer what the 60 s up to `ts` were like, and renew the medians. `move` etc. are NaN while 60 s have not passed."""
     cdef int64_t age = ts - c.first
@@ -74,8 +87,8 @@ cdef inline int calm_sample(Calm *c, int64_t ts, double move, double volume, dou
         code = trailing_push(&c.spreads, ts, spread)
     if code < 0 or age < READY_SECONDS * <int64_t> SECOND:
         return code
-    # While history is short the lag is half of it: a norm of the young market, but never of this very moment.
-    upto = ts - (c.lag if 2 * c.lag < age else age // 2)
+    # While history is short the lag is a quarter of it: a norm of the young market, but never of this very moment.
+    upto = ts - (c.lag if 4 * c.lag < age else age // 4)
     code = trailing_roll(&c.moves, upto - c.window, upto)
     if code == 0:
         code = trailing_roll(&c.volumes, upto - c.window, upto)
@@ -84,6 +97,7 @@ cdef inline int calm_sample(Calm *c, int64_t ts, double move, double volume, dou
     c.sigma = trailing_level(&c.moves)
     c.volume = trailing_level(&c.volumes)
     c.spread = trailing_level(&c.spreads)
+    _raise_young_sigma(c, age)
     # A tape that stood still must not freeze what is measured in sigmas, and a spread far below a minute's risk is not wide
     # for being twice that.
     if c.sigma < 0.5 * c.spread:

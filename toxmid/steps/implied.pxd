@@ -24,7 +24,7 @@ cdef struct ImpliedParams:
     double relax                # s, half-life of what only volume supported
     double lean                 # share of the way from the credible to the supported track ...
     double lean_limit           # ... unless that is farther than so many spreads
-    double both_pulled          # share of that way which is left when both sides are pulled (phi = 0); quotes only
+    double both_pulled          # share of that way which is left when both sides are pulled (phi = 0)
     double idle                 # a quiet second counts as this share of its normal volume
     double excess_spreads       # spreads beyond which one side counts as pulled
     double pulled_prior         # phi before anything is learnt
@@ -36,7 +36,8 @@ cdef struct ImpliedParams:
     double imbalance_memory     # s
     double interval_spread      # half width of the interval: of the 30 s spread,
     double interval_gap         # of the distance from the quoted mid,
-    double interval_move        # and of the excess move of the last minutes
+    double interval_move        # of the excess move of the last minutes,
+    double interval_age         # and of the calm move in the age of the older print
     double interval_memory      # s, half-life of those last minutes
 
 cdef struct Implied:
@@ -125,14 +126,14 @@ cdef inline double _gap_of(const Implied *s) noexcept nogil:
     return s.asymmetry + s.volume_gap + s.credibility_gap + s.reference_gap
 
 
-cdef inline double _half_width(Implied *s, const Calm *c, double dt, double move) noexcept nogil:
+cdef inline double _half_width(Implied *s, const Calm *c, double dt, double move, double age) noexcept nogil:
     """Half width of the 90 % interval, bps: what the spread, the correction and the last minutes leave open."""
     cdef double gap = _gap_of(s)
     s.moved *= exp2(-dt / s.p.interval_memory)
     if move == move and fabs(move) - 4.0 * c.sigma > s.moved:
         s.moved = fabs(move) - 4.0 * c.sigma
     return sqrt((s.p.interval_spread * s.spread_30) ** 2 + (s.p.interval_gap * gap) ** 2
-                + (s.p.interval_move * s.moved) ** 2)
+                + (s.p.interval_move * s.moved) ** 2 + (s.p.interval_age * c.sigma) ** 2 * age / 60.0)
 
 
 cdef inline void _follow_tracks(Implied *s, const Calm *c, double dt, double y) noexcept nogil:
@@ -150,15 +151,14 @@ cdef inline void _follow_tracks(Implied *s, const Calm *c, double dt, double y) 
         s.supported = s.credible
 
 
-cdef inline double _lean(const Implied *s, bint quoted) noexcept nogil:
+cdef inline double _lean(const Implied *s) noexcept nogil:
     """How far the implied mid leans from the supported to the credible track, bps, kept within a few spreads.
 
-    When quotes show that both sides were pulled, the spread says less about the price, and less of the way is gone."""
-    cdef double share = 1.0 - s.p.lean
+    When both sides were pulled, the spread says less about the price, and less of the way is gone."""
+    cdef double one_sided = s.pulled if s.pulled < 1.0 else 1.0
+    cdef double share = (1.0 - s.p.lean) * (s.p.both_pulled + (1.0 - s.p.both_pulled) * one_sided)
     cdef double limit = s.p.lean_limit * s.spread_30
     cdef double lead
-    if quoted:
-        share *= s.p.both_pulled + (1.0 - s.p.both_pulled) * (s.pulled if s.pulled < 1.0 else 1.0)
     lead = share * (s.credible - s.supported)
     if lead > limit:
         return limit
@@ -170,10 +170,11 @@ cdef inline void _nothing_known(Implied *s) noexcept nogil:
 
 
 cdef inline void implied_step(Implied *s, const Calm *c, const Venue *reference, int64_t ts, double dt, double price,
-                              double spread, bint quoted, double move, double buy, double sell,
+                              double spread, double age, double move, double buy, double sell,
                               double unknown) noexcept nogil:
     """Advance by one step of `dt` seconds that ends at `ts`: `buy`, `sell`, `unknown` units traded in it, and it ended at the
-    mid `price` and at `spread` (bps), from quotes or a book if `quoted`; `move` is the 60 s move (bps)."""
+    mid `price` and at `spread` (bps); `age` (s) is that of the older print where the tape stands in for quotes, else 0;
+    `move` is the 60 s move (bps)."""
     cdef double mid, y, half
     cdef double centre = 0, corridor = 0
     s.minutes = 0.0
@@ -197,15 +198,15 @@ cdef inline void implied_step(Implied *s, const Calm *c, const Venue *reference,
         s.credible = s.supported = y
     _follow_tracks(s, c, dt, y)
     s.volume_gap = s.supported - y
-    s.credibility_gap = _lean(s, quoted)
+    s.credibility_gap = _lean(s)
     s.reference_gap = 0.0
-    half = _half_width(s, c, dt, move)
+    half = _half_width(s, c, dt, move, age)
     if venue_corridor(reference, ts, c.sigma, &centre, &corridor):
         y = mid + _gap_of(s)
         if fabs(y - centre) > corridor:
             s.reference_gap = centre - y + (corridor if y > centre else -corridor)
-            if corridor < half:
-                half = corridor
+            if 2.0 * corridor < half:
+                half = 2.0 * corridor
     # Exactly the quoted mid where nothing is taken off: a logarithm and back would round.
     s.value = price * exp(1e-4 * _gap_of(s)) if _gap_of(s) != 0.0 else price
     s.low = s.value * exp(-1e-4 * half)

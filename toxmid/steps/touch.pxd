@@ -2,8 +2,11 @@
 #
 # Quotes outrank the book, the book outranks trades. With trades alone pseudo-quotes stand in: of the last taker sell and the
 # last taker buy the lower price is the bid, the higher the ask. A crossed or one-sided touch has no mid.
+#
+# The distance of two prints is a spread only while both are fresh: to a print of half a minute ago it is mostly drift. So where
+# the tape stands in, the spread fades, as the older print ages, to what the last changes of side showed (`step_spread`).
 
-from libc.math cimport NAN, log
+from libc.math cimport NAN, exp, fabs, log
 from libc.stdint cimport int64_t
 
 cdef enum:
@@ -17,6 +20,11 @@ cdef struct Touch:
     double bid, bid_size, ask, ask_size     # NaN: no such side
     double mid                              # NaN unless two-sided and uncrossed
     double last_buy, last_sell              # prices of the last taker buy and sell
+    int64_t last_buy_ts, last_sell_ts
+    int last_side                           # of the last trade whose side is known
+    double flip                             # bps between prints at changes of side, mean of the last step that had any
+    double flip_sum                         # of the open step
+    int64_t flips
     double ofi                              # order-flow imbalance of the open step, base coin
     double spread                           # bps of the touch that stands since `since`
     bint stale                              # `spread` has not been worked out yet
@@ -37,7 +45,10 @@ cdef inline double log_ratio_bps(double high, double low) noexcept nogil:
 cdef inline void touch_init(Touch *t) noexcept nogil:
     t.source = NOTHING
     t.bid = t.bid_size = t.ask = t.ask_size = t.mid = NAN
-    t.last_buy = t.last_sell = NAN
+    t.last_buy = t.last_sell = t.flip = NAN
+    t.last_buy_ts = t.last_sell_ts = t.flips = 0
+    t.last_side = 0
+    t.flip_sum = 0
     t.spread = NAN
     t.stale = False
     t.since = 0
@@ -108,14 +119,40 @@ cdef inline void touch_forget_tape(Touch *t) noexcept nogil:
 
 cdef inline void touch_trade(Touch *t, int64_t ts, int side, double price) noexcept nogil:
     """A trade moves the pseudo-quotes, where nothing better is known."""
+    cdef double other = t.last_sell if side > 0 else t.last_buy
+    if side == 0:
+        return
+    if side == -t.last_side:
+        t.flip_sum += fabs(log_ratio_bps(price, other))
+        t.flips += 1
+    t.last_side = side
     if side > 0:
         t.last_buy = price
-    elif side < 0:
-        t.last_sell = price
+        t.last_buy_ts = ts
     else:
-        return
+        t.last_sell = price
+        t.last_sell_ts = ts
     if t.source <= TAPE and t.last_buy == t.last_buy and t.last_sell == t.last_sell:
         if t.last_buy < t.last_sell:
             touch_set(t, ts, TAPE, t.last_buy, NAN, t.last_sell, NAN)
         else:
             touch_set(t, ts, TAPE, t.last_sell, NAN, t.last_buy, NAN)
+
+
+cdef inline int64_t touch_age(const Touch *t, int64_t ts) noexcept nogil:
+    """ns since the older of the two prints that pseudo-quotes are made of; 0 where quotes or a book speak."""
+    if t.source != TAPE:
+        return 0
+    return ts - (t.last_buy_ts if t.last_buy_ts < t.last_sell_ts else t.last_sell_ts)
+
+
+cdef inline double step_spread(Touch *t, int64_t ts, double memory) noexcept nogil:
+    """Spread at the end of a step, bps. `memory` (s): how long a print tells of a spread."""
+    cdef double spread = touch_spread(t)
+    if t.flips:
+        t.flip = t.flip_sum / <double> t.flips
+        t.flip_sum = 0
+        t.flips = 0
+    if t.source != TAPE or spread != spread or t.flip != t.flip:
+        return spread
+    return t.flip + (spread - t.flip) * exp(-1e-9 * <double> touch_age(t, ts) / memory)

@@ -72,7 +72,7 @@ cdef inline int venue_sample(Venue *v, int64_t ts, int64_t first, int64_t window
         code = trailing_push(&v.spreads, ts, _venue_spread(v))
     if code < 0 or age < READY_SECONDS * <int64_t> SECOND:
         return code
-    upto = ts - (lag if 2 * lag < age else age // 2)
+    upto = ts - (lag if 4 * lag < age else age // 4)
     code = trailing_roll(&v.bases, upto - window, upto)
     if code == 0:
         code = trailing_roll(&v.deviating, upto - window, upto)
