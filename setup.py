@@ -42,12 +42,14 @@ class BuildWithRemedy(build_ext):
             ) from None
 
 
-MODULES = [f"toxmid.{os.path.basename(path)[:-4]}" for path in ("toxmid/_core.pyx", "toxmid/_trades.pyx", "toxmid/_simulate.pyx") if os.path.exists(path)]
+SOURCES = ("_core", "_simulate", "_trades", "_filter")
+EXTENSIONS = [
+    Extension(f"toxmid.{name}", [f"toxmid/{name}.pyx"], extra_compile_args=CHECKED if DEBUG else OPTIMISED)
+    for name in SOURCES
+    if os.path.exists(f"toxmid/{name}.pyx")
+]
 
 setup(
-    ext_modules=cythonize(
-        [Extension(name, [name.replace(".", "/") + ".pyx"], extra_compile_args=CHECKED if DEBUG else OPTIMISED) for name in MODULES],
-        compiler_directives=DIRECTIVES,
-    ),
+    ext_modules=cythonize(EXTENSIONS, compiler_directives=DIRECTIVES),
     cmdclass={"build_ext": BuildWithRemedy},
 )

@@ -1,9 +1,9 @@
 """toxmid: in a toxic market, where is the market maker's own mid?
 
-A decent maker widens when pricing is bad for her and tightens when it is good again. Spreads blow out when takers overwhelm
-the book and price jumps on little or no volume; the marginal taker then is a forced liquidation. toxmid replays tick and
-order-book data, measures flow toxicity, spread widening and price impact per unit of volume, and infers the maker's mid
-around the mean price of that flow.
+A decent maker widens when pricing is bad for her and tightens when it is good again. Spreads blow out when takers
+overwhelm the book and price jumps on little or no volume; the marginal taker then is a forced liquidation. toxmid
+replays tick and order-book data, measures flow toxicity, spread widening and price impact per unit of volume, and
+infers the maker's mid around the mean price of that flow.
 """
 
 from importlib import metadata

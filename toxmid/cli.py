@@ -29,8 +29,8 @@ DONE, FAILED, USAGE, BAD_DATA, PARTLY, INTERRUPTED = 0, 1, 2, 3, 4, 130
 def cli() -> None:
     """In a toxic market, where is the market maker's own mid?
 
-    Replays tick and order-book data, measures flow toxicity (VPIN), spread widening and price impact per unit of volume,
-    and infers the mid that the maker herself believes in.
+    Replays tick and order-book data, measures flow toxicity (VPIN), spread widening and price impact per unit of
+    volume, and infers the mid that the maker herself believes in.
     """
 
 
@@ -208,7 +208,7 @@ def _warn(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of the command ``toxmid``: run it, and leave with its exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    warnings.showwarning = _warn  # type: ignore[assignment]
+    warnings.showwarning = _warn
     try:
         cli.main(args=words, prog_name="toxmid", standalone_mode=False)
     except click.exceptions.Abort:

@@ -125,8 +125,8 @@ class Engine(_Face):
     -----
     Methods that take one event: ``trade(ts, price, size, side)``, ``quote(ts, bid, bid_size, ask, ask_size)``,
     ``book(ts, side, price, size, snapshot)``, ``liquidation(ts, side, price, size)``, ``mark_price(ts, price)`` and
-    ``reference_trade(ts, price, size, side)``; ``ts`` in int64 ns since 1970 UTC, prices in quote currency, sizes in base
-    coin. Times must not go back. Events of one time are expected in the order trade, liquidation, book, quote.
+    ``reference_trade(ts, price, size, side)``; ``ts`` in int64 ns since 1970 UTC, prices in quote currency, sizes in
+    base coin. Times must not go back. Events of one time are expected in the order trade, liquidation, book, quote.
 
     Examples
     --------
@@ -212,8 +212,8 @@ class Engine(_Face):
 class Terms(dict[str, float]):
     """The terms of an implied mid, price units: they add up to implied minus quoted mid.
 
-    ``asymmetry``: what the untouched side of a torn spread says. ``volume``: how far the quoted mid has run ahead of what
-    volume supports. ``credibility``: how much farther back the last price lies that was made in a tight market.
+    ``asymmetry``: what the untouched side of a torn spread says. ``volume``: how far the quoted mid has run ahead of
+    what volume supports. ``credibility``: how much farther back the last price lies that was made in a tight market.
     ``reference``: what another venue's corridor takes off. `memory` is the half-life of the toxic means at the
     credibility of this moment, seconds.
     """
@@ -231,8 +231,9 @@ class Terms(dict[str, float]):
 class ImpliedMid(_Face):
     """The maker's own mid, for a backtest: hand it events, read `value` whenever it is wanted.
 
-    Takes the same events as `Engine` and holds the same state. The figures are those of the open bar of the estimator's
-    grid, as the bar would say if it ended with what has arrived so far; once it has ended they stand in `Engine`'s bars.
+    Takes the same events as `Engine` and holds the same state. The figures are those of the open bar of the
+    estimator's grid, as the bar would say if it ended with what has arrived so far; once it has ended they stand in
+    `Engine`'s bars.
 
     Parameters
     ----------

@@ -61,7 +61,13 @@ class ToxmidError(Exception):
 
 
 def _rebuild(
-    kind: type[ToxmidError], message: str, file: str | None, row: int | None, column: str | None, found: Any, expected: Any
+    kind: type[ToxmidError],
+    message: str,
+    file: str | None,
+    row: int | None,
+    column: str | None,
+    found: Any,
+    expected: Any,
 ) -> ToxmidError:
     """Unpickle: errors cross process borders with all their attributes."""
     return kind(message, file=file, row=row, column=column, found=found, expected=expected)

@@ -39,7 +39,7 @@ def prefetched(pieces: Iterator[T], *, ahead: int = 2) -> Iterator[T]:
                 put("piece", piece)
                 if stop.is_set():
                     return
-        except BaseException as error:  # noqa: BLE001 - handed to the consumer, who raises it
+        except BaseException as error:  # whatever it is, the consumer raises it
             put("error", error)
             return
         put("end", None)

@@ -37,8 +37,8 @@ class Replay:
     events : polars.DataFrame
         One row per closed episode.
     counts : dict
-        ``rows_read``, ``rows_used`` and ``rows_rejected`` (they add up), ``rejected`` by reason, ``duplicates``, ``gaps``,
-        ``crossed_books``, ``resets`` and further repairs; ``by_input`` splits the rows.
+        ``rows_read``, ``rows_used`` and ``rows_rejected`` (they add up), ``rejected`` by reason, ``duplicates``,
+        ``gaps``, ``crossed_books``, ``resets`` and further repairs; ``by_input`` splits the rows.
     params : Params
     instrument : Instrument
     manifest : dict
@@ -254,7 +254,8 @@ class _FrameTape:
     @property
     def counts(self) -> dict[str, int]:
         outside = self._rows - self._frame.height
-        return {"rows_read": self._rows, "rows_used": self._frame.height, **({"outside_window": outside} if outside else {})}
+        excluded = {"outside_window": outside} if outside else {}
+        return {"rows_read": self._rows, "rows_used": self._frame.height, **excluded}
 
     def frames(self) -> Iterator[pl.DataFrame]:
         yield self._frame
@@ -377,7 +378,14 @@ def _result(
         memory=engine.memory(),
     )
     return Replay(
-        pl.concat(bars), pl.concat(buckets), pl.concat(events), counts, engine.params, engine.instrument, manifest, state
+        bars=pl.concat(bars),
+        buckets=pl.concat(buckets),
+        events=pl.concat(events),
+        counts=counts,
+        params=engine.params,
+        instrument=engine.instrument,
+        manifest=manifest,
+        state=state,
     )
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import polars as pl
-
-from toxmid.progress import format_count
 
 if TYPE_CHECKING:
     from toxmid.replay import Replay
@@ -72,24 +70,29 @@ def _episodes(replay: Replay) -> list[str]:
     return lines + ([f"... and {more} smaller ones"] if more > 0 else [])
 
 
+def _share(flags: pl.Series) -> float:
+    return float(flags.sum()) / max(flags.len(), 1)
+
+
 def summarise(replay: Replay) -> str:
     """What was read, what was seen, what was inferred, as text for a terminal."""
     bars = replay.bars
     regimes = dict(bars["regime"].value_counts().iter_rows())
     distance = 1e4 * (bars["implied_mid"].log() - bars["mid"].log())
     counts = replay.events["kind"].value_counts().sort("kind") if replay.events.height else None
-    kinds = ", ".join(f"{n} {kind.replace('_', ' ')}" for kind, n in counts.iter_rows()) if counts is not None else "none"
+    named = counts.iter_rows() if counts is not None else ()
+    kinds = ", ".join(f"{n} {kind.replace('_', ' ')}" for kind, n in named) or "none"
     first, last = (bars["ts"][0], bars["ts"][-1]) if bars.height else (None, None)
     ranks = bars["vpin_rank"].drop_nulls()
-    farthest = distance.abs().max()
+    farthest = cast("float | None", distance.abs().max())
     pairs = [
         ("market", _market(replay)),
         ("period", f"{_moment(first)} to {_moment(last)} UTC"),
-        ("rows", f"{format_count(replay.counts['rows_read'])} read, {replay.counts['rows_used']:,} used{_rejected(replay)}"),
+        ("rows", f"{replay.counts['rows_read']:,} read, {replay.counts['rows_used']:,} used{_rejected(replay)}"),
         ("tables", f"{bars.height:,} bars, {replay.buckets.height:,} buckets, {replay.events.height:,} episodes"),
         ("regimes", ", ".join(f"{regime} {n / bars.height:.1%}" for regime, n in sorted(regimes.items()))),
         ("episodes", kinds),
-        ("VPIN rank", f"above 99 % in {(ranks > 0.99).mean():.1%} of ranked bars" if ranks.len() else "not ready"),
+        ("VPIN rank", f"above 99 % in {_share(ranks > 0.99):.1%} of ranked bars" if ranks.len() else "not ready"),
         ("implied mid", "not ready" if farthest is None else f"up to {farthest:,.1f} bps from the quoted mid"),
     ]
     return "\n".join([*_lines(pairs), "", *_episodes(replay)])

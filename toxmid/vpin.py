@@ -69,8 +69,8 @@ def vpin(
     window : int
         Buckets n of one value.
     classify : {"side", "tick", "quote", "lee_ready", "emo", "bvc_normal", "bvc_t"}
-        How volume is signed: by the venue's flag, by a rule for single trades (see `toxmid.classify`; all but "tick" need
-        `quotes`), or in bulk by the price change of bars.
+        How volume is signed: by the venue's flag, by a rule for single trades (see `toxmid.classify`; all but "tick"
+        need `quotes`), or in bulk by the price change of bars.
     bar : str
         Bar of bulk classification.
     convention : {"causal", "pinstimation"}
@@ -86,9 +86,9 @@ def vpin(
     Returns
     -------
     polars.DataFrame
-        A row per closed bucket: ``bucket`` from 0, ``ts_open, ts_close, volume, buy_volume, sell_volume, unknown_volume``
-        (base coin), ``imbalance`` (buy - sell) / volume, ``vpin`` in [0, 1] (null until there are `window` buckets, and
-        where every side is unknown) and ``vpin_rank``, the share of the values of the 90 days before that lie below it
+        A row per closed bucket: ``bucket`` from 0, ``ts_open, ts_close, volume, buy_volume, sell_volume,
+        unknown_volume`` (base coin), ``imbalance`` (buy - sell) / volume, ``vpin`` in [0, 1] (null until there are
+        `window` buckets, and where every side is unknown) and ``vpin_rank``, the share of the values of the 90 days before that lie below it
         (null until 2 x `window` buckets have closed).
 
     Raises
@@ -130,7 +130,9 @@ def vpin(
             instrument=instrument,
         )
     if convention != "causal":
-        raise ParameterError("unknown convention", column="convention", found=convention, expected="causal, pinstimation")
+        raise ParameterError(
+            "unknown convention", column="convention", found=convention, expected="causal, pinstimation"
+        )
     params = Params(
         bucket_volume=bucket_volume,
         buckets_per_day=buckets_per_day,
