@@ -20,7 +20,18 @@ import polars as pl
 
 from toxmid.errors import DataError, FileError, ParameterError
 from toxmid.instrument import Instrument
-from toxmid.readers import binance_archive, recording, tables, tardis
+from toxmid.readers import (
+    binance_archive,
+    bybit,
+    databento,
+    hyperliquid,
+    lobster,
+    okx,
+    recorder,
+    recording,
+    tables,
+    tardis,
+)
 from toxmid.readers.base import Format
 from toxmid.readers.files import Head, TapeWarning, read_head
 from toxmid.readers.tape import Opened, Tape
@@ -43,10 +54,16 @@ __all__ = [
 FORMATS: Final[tuple[Format, ...]] = (
     *tardis.FORMATS,
     *binance_archive.FORMATS,
+    *bybit.FORMATS,
+    *okx.FORMATS,
+    *hyperliquid.FORMATS,
+    *databento.FORMATS,
+    *lobster.FORMATS,
+    *recorder.FORMATS,
     *recording.FORMATS,
     *tables.FORMATS,
 )
-_STRANGERS: Final = tardis.STRANGERS | binance_archive.STRANGERS
+_STRANGERS: Final = tardis.STRANGERS | binance_archive.STRANGERS | hyperliquid.STRANGERS
 
 Source: TypeAlias = "str | os.PathLike[str] | Sequence[str | os.PathLike[str]]"
 Moment: TypeAlias = "str | int | dt.date | np.datetime64"
@@ -62,6 +79,8 @@ def read_trades(
     start: Moment | None = None,
     end: Moment | None = None,
     instrument: Instrument | None = None,
+    allow_partial: bool = False,
+    sort: bool = False,
 ) -> pl.DataFrame:
     """Read trades.
 
@@ -75,6 +94,10 @@ def read_trades(
         Keep ``start <= ts < end``; ISO 8601 text or int64 nanoseconds, UTC.
     instrument : Instrument, optional
         What you know of the instrument; wins over what the file says. Its symbol picks one of several in a file.
+    allow_partial : bool
+        Accept a file that was cut; its last line is dropped and counted.
+    sort : bool
+        Put the rows in order of `ts` (stable, by way of temporary files). Without it the order of the files is kept.
 
     Returns
     -------
@@ -99,7 +122,17 @@ def read_trades(
     >>> tape.columns
     ['ts', 'ts_event', 'price', 'size', 'side', 'id', 'lots']
     """
-    return open_tape(source, "trades", format=format, start=start, end=end, instrument=instrument).frame()
+    tape = open_tape(
+        source,
+        "trades",
+        format=format,
+        start=start,
+        end=end,
+        instrument=instrument,
+        allow_partial=allow_partial,
+        sort=sort,
+    )
+    return tape.frame()
 
 
 def read_book(
@@ -109,6 +142,8 @@ def read_book(
     start: Moment | None = None,
     end: Moment | None = None,
     instrument: Instrument | None = None,
+    allow_partial: bool = False,
+    sort: bool = False,
 ) -> pl.DataFrame:
     """Read updates of an order book.
 
@@ -117,7 +152,7 @@ def read_book(
 
     Parameters
     ----------
-    source, format, start, end, instrument
+    source, format, start, end, instrument, allow_partial, sort
         As in `read_trades`.
 
     Returns
@@ -137,7 +172,17 @@ def read_book(
     >>> bool(book["snapshot"][0])
     True
     """
-    return open_tape(source, "book", format=format, start=start, end=end, instrument=instrument).frame()
+    tape = open_tape(
+        source,
+        "book",
+        format=format,
+        start=start,
+        end=end,
+        instrument=instrument,
+        allow_partial=allow_partial,
+        sort=sort,
+    )
+    return tape.frame()
 
 
 def read_quotes(
@@ -147,12 +192,14 @@ def read_quotes(
     start: Moment | None = None,
     end: Moment | None = None,
     instrument: Instrument | None = None,
+    allow_partial: bool = False,
+    sort: bool = False,
 ) -> pl.DataFrame:
     """Read best bids and offers.
 
     Parameters
     ----------
-    source, format, start, end, instrument
+    source, format, start, end, instrument, allow_partial, sort
         As in `read_trades`. Files of book snapshots give their best prices.
 
     Returns
@@ -170,7 +217,17 @@ def read_quotes(
     >>> read_quotes("data/tardis/huobi-dm-swap_quotes_2020-05-01_BTC-USD.csv.gz").columns
     ['ts', 'ts_event', 'bid', 'bid_size', 'ask', 'ask_size']
     """
-    return open_tape(source, "quotes", format=format, start=start, end=end, instrument=instrument).frame()
+    tape = open_tape(
+        source,
+        "quotes",
+        format=format,
+        start=start,
+        end=end,
+        instrument=instrument,
+        allow_partial=allow_partial,
+        sort=sort,
+    )
+    return tape.frame()
 
 
 def read_liquidations(
@@ -180,12 +237,14 @@ def read_liquidations(
     start: Moment | None = None,
     end: Moment | None = None,
     instrument: Instrument | None = None,
+    allow_partial: bool = False,
+    sort: bool = False,
 ) -> pl.DataFrame:
     """Read forced orders.
 
     Parameters
     ----------
-    source, format, start, end, instrument
+    source, format, start, end, instrument, allow_partial, sort
         As in `read_trades`.
 
     Returns
@@ -209,7 +268,17 @@ def read_liquidations(
     >>> read_liquidations("data/binance/BTCUSD_PERP-liquidationSnapshot-2024-08-05.zip")["side"].to_list()
     [-1, 1]
     """
-    return open_tape(source, "liquidations", format=format, start=start, end=end, instrument=instrument).frame()
+    tape = open_tape(
+        source,
+        "liquidations",
+        format=format,
+        start=start,
+        end=end,
+        instrument=instrument,
+        allow_partial=allow_partial,
+        sort=sort,
+    )
+    return tape.frame()
 
 
 def open_tape(
@@ -227,14 +296,10 @@ def open_tape(
 
     Parameters
     ----------
-    source, format, start, end, instrument
+    source, format, start, end, instrument, allow_partial, sort
         As in `read_trades`.
     kind : {"trades", "book", "quotes", "liquidations", "mark"}
         What to read from it.
-    allow_partial : bool
-        Accept a file that was cut; its last line is dropped and counted.
-    sort : bool
-        Put the rows in order of `ts` (stable, by way of temporary files). Without it the order of the files is kept.
 
     Returns
     -------

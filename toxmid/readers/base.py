@@ -20,7 +20,20 @@ from toxmid.errors import DataError
 from toxmid.readers.files import Block, Head, ahead, blocks
 from toxmid.schema import MAX_NS, MIN_NS, Kind, probable_unit
 
-__all__ = ["FLAGS", "SIDES", "TAKER", "Clock", "Csv", "Format", "Identity", "Lines", "Table", "code", "is_true"]
+__all__ = [
+    "FLAGS",
+    "SIDES",
+    "TAKER",
+    "Clock",
+    "Csv",
+    "Format",
+    "Identity",
+    "Lines",
+    "Table",
+    "TextParser",
+    "code",
+    "is_true",
+]
 
 _NS_PER: Final = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 
@@ -163,6 +176,12 @@ class Csv(Format):
         What the first line looks like in files without a header.
     excluded_names : pattern, optional
         File names that say it is something else with the same columns.
+    clock_name : str
+        Whose clock `arrival` is.
+    renamed : pattern, optional
+        What of a column name does not count.
+    spaced : bool
+        Commas are followed by spaces.
     wide : pattern, optional
         Further columns the format takes as numbers (levels of a book).
     """
@@ -177,13 +196,16 @@ class Csv(Format):
     labels: Mapping[str, str] = field(default_factory=dict)
     bare: re.Pattern[str] | None = None
     excluded_names: re.Pattern[str] | None = None
+    clock_name: str = "exchange"
+    renamed: re.Pattern[str] | None = None
+    spaced: bool = False
     wide: re.Pattern[str] | None = None
 
     def labelled(self) -> bool:
         return bool(self.labels)
 
     def clock(self) -> str:
-        return f"{'exchange' if self.arrival == self.event else 'arrival'} ({self.arrival})"
+        return f"{self.clock_name} ({self.arrival})"
 
     def matches(self, head: Head) -> bool:
         if not head.lines or (self.excluded_names is not None and self.excluded_names.search(head.name)):
@@ -206,23 +228,28 @@ class Csv(Format):
     def lines(self, head: Head, kind: Kind, *, allow_partial: bool) -> Iterator[Lines]:
         if not head.lines:
             return
-        names = tuple(self.dtypes) if self._is_bare(head) else head.header
+        names = tuple(self.dtypes) if self._is_bare(head) else self._names(head)
         twice = [name for index, name in enumerate(names) if name in names[:index]]
         if twice:
             raise DataError("two columns have one name", file=str(head.path), row=1, column=twice[0])
-        parser = _Parser(head.path, self._schema(names), None if self._is_bare(head) else head.lines[0].encode())
+        schema = self._schema(names)
+        header = None if self._is_bare(head) else head.lines[0].encode()
+        parser = TextParser(head.path, schema, header, spaced=self.spaced)
         clock = Clock(self.units, head.path)
-        for block in ahead(blocks(head.path, allow_partial=allow_partial)):
+        for block in ahead(blocks(head.path, allow_partial=allow_partial, is_whole=parser.is_whole)):
             lines = parser.parse(block)
             frame = lines.frame.with_columns(
                 clock.nanoseconds(lines.frame, self.arrival).alias("ts"),
                 clock.nanoseconds(lines.frame, self.event).alias("ts_event"),
-                **{label: pl.col(column) for label, column in self.labels.items()},
+                **{label: pl.col(column) for label, column in self.labels.items() if column in schema},
             )
             yield Lines(frame, lines.read, lines.excluded)
 
     def _has_header(self, head: Head) -> bool:
-        return set(self.dtypes) <= set(head.header)
+        return set(self.dtypes) <= set(self._names(head))
+
+    def _names(self, head: Head) -> tuple[str, ...]:
+        return tuple(self.renamed.sub("", name) if self.renamed is not None else name for name in head.header)
 
     def _is_bare(self, head: Head) -> bool:
         return self.bare is not None and self.bare.fullmatch(head.lines[0]) is not None
@@ -242,18 +269,18 @@ class Clock:
 
     def nanoseconds(self, frame: pl.DataFrame, column: str) -> pl.Series:
         """Times of a column as int64 nanoseconds; `frame` has the number of each row in `row`."""
-        times = frame[column]
+        times = _integers(frame[column])
         if frame.height == 0:
-            return times.cast(pl.Int64)
-        factor = _NS_PER[self._settle(frame, column)]
+            return times
+        factor = _NS_PER[self._settle(times, frame, column)]
         good = times.is_between(-(-MIN_NS // factor), MAX_NS // factor).fill_null(False)
         if not good.all():
             self._refuse(frame, column, int(good.arg_min() or 0))
         return times * factor
 
-    def _settle(self, frame: pl.DataFrame, column: str) -> str:
+    def _settle(self, times: pl.Series, frame: pl.DataFrame, column: str) -> str:
         if self._unit is None:
-            unit = probable_unit(int(frame[column][0] or 0))
+            unit = probable_unit(int(times[0] or 0))
             if unit not in self._units:
                 self._refuse(frame, column, 0)
             self._unit = unit
@@ -264,6 +291,8 @@ class Clock:
         value, row = frame[column][index], int(frame["row"][index])
         if value is None:
             raise DataError("time is missing", file=self._file, row=row, column=column)
+        if isinstance(value, str):
+            raise DataError("not a time", file=self._file, row=row, column=column, found=value, expected="ISO 8601")
         unit = probable_unit(int(value))
         expected = " or ".join(_UNIT_NAMES[name] for name in ((self._unit,) if self._unit else self._units))
         hint = f": it looks like {_UNIT_NAMES[unit]}" if unit is not None else ""
@@ -277,10 +306,23 @@ class Clock:
         )
 
 
-class _Parser:
+def _integers(times: pl.Series) -> pl.Series:
+    """Times as integers: seconds with a fraction become microseconds, which is all that a float of them can hold."""
+    if times.dtype.is_float():
+        return (times * 1e6).round().cast(pl.Int64, strict=False)
+    if times.dtype == pl.String:
+        moments = times.str.to_datetime("%+", time_unit="ns", time_zone="UTC", strict=False)
+        return moments.to_physical()
+    return times.cast(pl.Int64)
+
+
+class TextParser:
     """Blocks of comma separated text to typed frames; polars parses, this class says where it could not."""
 
-    def __init__(self, path: Path, schema: Mapping[str, pl.DataType], header: bytes | None) -> None:
+    def __init__(
+        self, path: Path, schema: Mapping[str, pl.DataType], header: bytes | None, *, spaced: bool = False
+    ) -> None:
+        self._spaced = spaced
         self._file = str(path)
         self._schema = schema
         self._header = header
@@ -288,6 +330,7 @@ class _Parser:
 
     def parse(self, block: Block) -> Lines:
         data, first_row = block.data.replace(b"\r\n", b"\n") if b"\r" in block.data else block.data, block.first_row
+        data = data.replace(b", ", b",") if self._spaced else data
         if first_row == 1 and self._header is not None:
             data, first_row = data[len(self._header) + 1 :], 2
         data, headers = self._without_headers(data)
@@ -303,6 +346,13 @@ class _Parser:
             "partial_last_line": block.partial,
         }
         return Lines(filled, rows + block.partial, {reason: count for reason, count in excluded.items() if count})
+
+    def is_whole(self, line: bytes) -> bool:
+        """Whether a last line without newline is whole: a cut number is a number, but a cut word is no word."""
+        last = list(self._schema.values())[-1]
+        fields = line.decode("utf-8", "replace").strip().split(",")
+        words = last.categories.to_list() if isinstance(last, pl.Enum) else []
+        return len(fields) == len(self._schema) and fields[-1].strip() in words
 
     def _without_headers(self, data: bytes) -> tuple[bytes, int]:
         """Blank the headers inside: files of several days put one after another have one at each seam."""

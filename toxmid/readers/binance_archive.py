@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
-from toxmid.readers.base import FLAGS, SIDES, TAKER, Csv, Identity, Table, is_true
+from toxmid.readers.base import FLAGS, SIDES, TAKER, Csv, Identity, Table, code, is_true
 from toxmid.readers.files import Head
 from toxmid.schema import Kind
 
@@ -95,6 +95,41 @@ def _quotes(venue: str) -> Csv:
     return _archive((venue, "bookTicker"), dtypes | times, "transaction_time", {"quotes": Table(columns)})
 
 
+def _depth() -> Csv:
+    """Depth as the archive was ordered by form: snapshots and changes, of USD-M and COIN-M alike."""
+    dtypes = {
+        "symbol": pl.String(),
+        "timestamp": pl.Int64(),
+        "last_update_id": pl.Int64(),
+        "side": pl.Enum(["b", "a"]),
+        "update_type": pl.Enum(["snap", "set"]),
+        "price": _F,
+        "qty": _F,
+    }
+    columns = {
+        "side": code("side", {"b": 1, "a": -1}),
+        "price": pl.col("price"),
+        "size": pl.col("qty"),
+        "snapshot": pl.col("update_type").cast(pl.String) == "snap",
+    }
+
+    def identity(head: Head) -> Identity:
+        symbol = head.lines[1].split(",")[head.header.index("symbol")] if len(head.lines) > 1 else None
+        delivery = symbol is not None and re.search(r"_(PERP|\d{6})$", symbol)
+        return Identity("binance-delivery" if delivery else "binance-futures", symbol)
+
+    return Csv(
+        name="binance-T_DEPTH",
+        dtypes=dtypes,
+        arrival="timestamp",
+        event="timestamp",
+        units=("ms",),
+        tables={"book": Table(columns)},
+        identity=identity,
+        labels={"symbol": "symbol"},
+    )
+
+
 def _liquidations(venue: str) -> Csv:
     dtypes = {
         "time": pl.Int64(),
@@ -123,6 +158,7 @@ FORMATS: Final = (
     _quotes("binance-delivery"),
     _liquidations("binance-futures"),
     _liquidations("binance-delivery"),
+    _depth(),
 )
 
 # Files of the archive that are no tapes. All four kinds of candles share one file name, mark and index prices included.

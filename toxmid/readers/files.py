@@ -7,6 +7,9 @@ Here a file either arrives complete, or the error says how far it got.
 from __future__ import annotations
 
 import hashlib
+import importlib
+import io
+import itertools
 import warnings
 import zipfile
 import zlib
@@ -14,7 +17,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import pyarrow as pa
 
@@ -28,6 +31,7 @@ _HEAD: Final = 1 << 16
 
 _GZIP: Final = b"\x1f\x8b"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
+_DBN: Final = b"DBN"
 _ZIP: Final = b"PK\x03\x04"
 _PARQUET: Final = b"PAR1"
 _ARROW: Final = b"ARROW1"
@@ -99,7 +103,13 @@ def read_head(path: Path) -> Head:
     return Head(path, "text", _head_lines(bytes(text), path), name)
 
 
-def blocks(path: Path, *, allow_partial: bool = False, size: int = BLOCK) -> Iterator[Block]:
+def blocks(
+    path: Path,
+    *,
+    allow_partial: bool = False,
+    size: int = BLOCK,
+    is_whole: Callable[[bytes], bool] | None = None,
+) -> Iterator[Block]:
     """Whole lines of a text file, compressed or not, in blocks of about `size` bytes.
 
     Parameters
@@ -110,6 +120,8 @@ def blocks(path: Path, *, allow_partial: bool = False, size: int = BLOCK) -> Ite
         Accept a file that was cut: its last, incomplete line is dropped and counted.
     size : int
         Bytes of one block before the cut at a line end.
+    is_whole : callable, optional
+        Says of a last line without newline whether it is whole all the same.
 
     Raises
     ------
@@ -127,6 +139,9 @@ def blocks(path: Path, *, allow_partial: bool = False, size: int = BLOCK) -> Ite
         if cut is not None:
             _refuse_cut(path, row + lines, cut, allow_partial)
         rest = bytes(buffer[end:])
+        if ended and rest and cut is None and is_whole is not None and is_whole(rest):
+            yield Block(bytes(buffer) + b"\n", row, lines + 1)
+            return
         if ended and rest:
             if cut is None:
                 _refuse_partial(path, row + lines, rest, allow_partial)
@@ -220,7 +235,35 @@ def _pieces(path: Path) -> Iterator[bytes]:
     """Uncompressed bytes of a file, whatever it is packed in."""
     magic = _first_bytes(path, 8)
     unpack = next((unpack for mark, unpack in _UNPACK.items() if magic.startswith(mark)), _plain)
-    return unpack(path)
+    pieces = unpack(path)
+    first = next(pieces, b"")
+    whole = itertools.chain([first], pieces) if first else iter(())
+    return _transcoded(path, whole) if first.startswith(_DBN) else whole
+
+
+def _transcoded(path: Path, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    """Databento's binary encoding as the CSV of its own library."""
+    try:
+        dbn: Any = importlib.import_module("databento_dbn")
+    except ImportError:
+        raise FileError(
+            "DBN files are read by the package databento-dbn", file=str(path), expected="pip install toxmid[databento]"
+        ) from None
+    text = io.BytesIO()
+    coder = dbn.Transcoder(
+        text, dbn.Encoding.CSV, dbn.Compression.NONE, pretty_px=True, pretty_ts=False, map_symbols=True
+    )
+    try:
+        for piece in pieces:
+            coder.write(piece)
+            coder.flush()
+            yield text.getvalue()
+            text.seek(0)
+            text.truncate()
+    except dbn.DBNError as error:
+        raise FileError(f"corrupt DBN data: {error}", file=str(path)) from None
+    if coder.buffer():
+        raise _CutError("the DBN data end in the middle")
 
 
 def _without_mark(pieces: Iterator[bytes]) -> Iterator[bytes]:

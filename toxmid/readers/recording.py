@@ -6,7 +6,6 @@ updates, best quotes, trades and a REST snapshot of the book, and gives each rea
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from typing import Any, Final
@@ -16,6 +15,7 @@ import polars as pl
 from toxmid.errors import DataError
 from toxmid.readers.base import Clock, Format, Identity, Lines, Table, code
 from toxmid.readers.files import Block, Head, ahead, blocks
+from toxmid.readers.jsonlines import LEVELS, decode, levels, split
 from toxmid.schema import Kind
 
 __all__ = ["FORMATS"]
@@ -23,7 +23,6 @@ __all__ = ["FORMATS"]
 _FIRST: Final = re.compile(r"\d{16}(?:\d{3})? \{.*")
 _SYMBOL: Final = re.compile(r'"(?:s|symbol)":"([^"]+)"')
 
-_TEXTS: Final = pl.List(pl.List(pl.String))
 _TEXT: Final = pl.String()
 _INT: Final = pl.Int64()
 
@@ -36,12 +35,12 @@ def _payload(**fields: Any) -> pl.Struct:
 _ORDER: Final = pl.Struct({"s": _TEXT, "S": _TEXT, "ap": _TEXT, "z": _TEXT, "X": _TEXT, "T": _INT})
 _DEPTH: Final = pl.Struct(
     {
-        "data": pl.Struct({"s": _TEXT, "T": _INT, "E": _INT, "u": _INT, "b": _TEXTS, "a": _TEXTS}),
+        "data": pl.Struct({"s": _TEXT, "T": _INT, "E": _INT, "u": _INT, "b": LEVELS, "a": LEVELS}),
         "lastUpdateId": _INT,
         "symbol": _TEXT,
         "T": _INT,
-        "bids": _TEXTS,
-        "asks": _TEXTS,
+        "bids": LEVELS,
+        "asks": LEVELS,
     }
 )
 _QUOTE: Final = _payload(s=_TEXT, T=_INT, E=_INT, b=_TEXT, B=_TEXT, a=_TEXT, A=_TEXT)
@@ -59,19 +58,6 @@ _STREAMS: Final[dict[Kind, tuple[str, pl.Struct]]] = {
 
 def _number(name: str) -> pl.Expr:
     return pl.col(name).cast(pl.Float64, strict=False)  # what is no number becomes NaN, and the core counts it
-
-
-def _levels(frame: pl.DataFrame) -> pl.DataFrame:
-    """One row per level: bids and asks of a message together, messages in their order."""
-    kept = ("row", "ts", "ts_event", "snapshot")
-    halves = [
-        frame.select(*kept, pl.lit(side, pl.Int8).alias("side"), pl.col(column).alias("level"))
-        .filter(pl.col("level").list.len() > 0)
-        .explode("level")
-        for side, column in ((1, "b"), (-1, "a"))
-    ]
-    levels = pl.concat(halves).sort("row", maintain_order=True)
-    return levels.with_columns(price=pl.col("level").list.get(0), size=pl.col("level").list.get(1))
 
 
 class Recording(Format):
@@ -101,7 +87,7 @@ class Recording(Format):
                 "older_than_snapshot": pl.col("stale"),
                 "empty_messages": (pl.col("b").list.len() + pl.col("a").list.len()) == 0,
             },
-            expand=_levels,
+            expand=levels,
             whole=True,
         ),
         "quotes": Table({"bid": _number("b"), "bid_size": _number("B"), "ask": _number("a"), "ask_size": _number("A")}),
@@ -155,9 +141,7 @@ FORMATS: Final = (Recording(),)
 
 def _messages(block: Block, kind: Kind, head: Head) -> tuple[pl.DataFrame, int]:
     """Lines of one kind, still text, and how many lines are of other kinds."""
-    text = pl.Series("line", block.data.decode("utf-8", "replace").removesuffix("\n").split("\n"))
-    if len(text) != block.lines:
-        raise DataError("lines cannot be counted", file=str(head.path), row=block.first_row)
+    text = split(block)
     parts = pl.col("line").str.splitn(" ", 2)
     frame = (
         text.to_frame()
@@ -183,10 +167,7 @@ def _messages(block: Block, kind: Kind, head: Head) -> tuple[pl.DataFrame, int]:
 
 def _decode(messages: pl.DataFrame, kind: Kind, head: Head) -> pl.DataFrame:
     """Messages of one kind as columns: their fields, `event` (exchange time in ms) and `symbol`."""
-    try:
-        decoded = messages.with_columns(pl.col("json").str.json_decode(_STREAMS[kind][1])).unnest("json")
-    except pl.exceptions.PolarsError as error:
-        raise _locate(messages, head, error) from None
+    decoded = decode(messages, "json", _STREAMS[kind][1], head.path)
     if kind == "book":
         return _decoded_book(decoded)
     decoded = decoded.unnest("data")
@@ -208,16 +189,6 @@ def _decoded_book(decoded: pl.DataFrame) -> pl.DataFrame:
         b=pl.coalesce(inner["b"], "bids"),
         a=pl.coalesce(inner["a"], "asks"),
     )
-
-
-def _locate(messages: pl.DataFrame, head: Head, error: Exception) -> DataError:
-    for row, text in messages.select("row", "json").iter_rows():
-        try:
-            json.loads(text)
-        except ValueError as problem:
-            return DataError(f"broken JSON: {problem}", file=str(head.path), row=row, found=text[-60:])
-    reason = str(error).splitlines()[0]
-    return DataError(f"messages cannot be read: {reason}", file=str(head.path), row=messages["row"][0])
 
 
 class _Book:
@@ -254,7 +225,7 @@ class _Book:
         row, last = snapshot["row"][0], snapshot["last"][0]
         newer = updates.filter((pl.col("row") < row) & (pl.col("last") > last))
         changes = {half: [_merged(snapshot[half][0].to_list(), newer[half].to_list())] for half in ("b", "a")}
-        completed = snapshot.with_columns(pl.Series(half, levels, dtype=_TEXTS) for half, levels in changes.items())
+        completed = snapshot.with_columns(pl.Series(half, levels, dtype=LEVELS) for half, levels in changes.items())
         return pl.concat([frame[:index], completed, frame[index + 1 :]])
 
 

@@ -45,6 +45,7 @@ def _tardis(name: str, dtypes: dict[str, Any], tables: Mapping[Kind, Table], **m
         tables=tables,
         identity=_first_row,
         labels={"venue": "exchange", "symbol": "symbol"},
+        clock_name="arrival",
         **more,
     )
 

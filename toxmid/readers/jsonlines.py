@@ -1,0 +1,67 @@
+"""What formats with a JSON message per line share: splitting, decoding, and levels of a book in nested lists."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Final
+
+import polars as pl
+
+from toxmid.errors import DataError
+from toxmid.readers.files import Block
+
+__all__ = ["LEVELS", "decode", "levels", "split"]
+
+LEVELS: Final = pl.List(pl.List(pl.String))  # [[price, size], ...] as text
+
+
+def split(block: Block) -> pl.Series:
+    """Lines of a block."""
+    return pl.Series("line", block.data.decode("utf-8", "replace").removesuffix("\n").split("\n"), dtype=pl.String)
+
+
+def decode(messages: pl.DataFrame, column: str, dtype: pl.Struct, path: Path) -> pl.DataFrame:
+    """Replace a column of JSON text by the fields of its messages; `row` names the lines.
+
+    Raises
+    ------
+    DataError
+        Broken JSON, with its row.
+    """
+    try:
+        return messages.with_columns(pl.col(column).str.json_decode(dtype)).unnest(column)
+    except pl.exceptions.PolarsError as error:
+        raise _locate(messages.select("row", column), path, error) from None
+
+
+def _locate(messages: pl.DataFrame, path: Path, error: Exception) -> DataError:
+    """Find what polars could not decode: it names no row."""
+    for row, text in messages.iter_rows():
+        try:
+            json.loads(text)
+        except ValueError as problem:
+            return DataError(f"broken JSON: {problem}", file=str(path), row=row, found=text[-60:])
+    reason = str(error).splitlines()[0]
+    return DataError(f"messages cannot be read: {reason}", file=str(path), row=int(messages["row"][0]))
+
+
+def levels(frame: pl.DataFrame) -> pl.DataFrame:
+    """One row per level of messages with bids in `b` and asks in `a`; messages in their order.
+
+    What is no number becomes NaN, and the core counts it.
+    """
+    halves = [
+        frame.select("row", "ts", "ts_event", "snapshot", pl.lit(side, pl.Int8).alias("side"), level=pl.col(column))
+        .filter(pl.col("level").list.len() > 0)
+        .explode("level")
+        for side, column in ((1, "b"), (-1, "a"))
+    ]
+    return (
+        pl.concat(halves)
+        .sort("row", maintain_order=True)
+        .with_columns(
+            price=pl.col("level").list.get(0, null_on_oob=True).cast(pl.Float64, strict=False),
+            size=pl.col("level").list.get(1, null_on_oob=True).cast(pl.Float64, strict=False),
+        )
+    )

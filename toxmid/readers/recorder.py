@@ -1,0 +1,94 @@
+"""CSV that home-made recorders of Binance USD-M streams write, in the layout that many tutorials share: no header.
+
+Liquidations (``forceOrder``): symbol, side, order type, time in force, quantity, price, average price, status, last
+fill, accumulated fill, time (ms), notional. Trades (``aggTrade``): event time (ms), symbol, id, price, quantity, trade
+time (ms), buyer is maker; usually only trades above some notional, so they are no full tape. All symbols share a file.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+import polars as pl
+
+from toxmid.readers.base import FLAGS, SIDES, TAKER, Csv, Identity, Table, is_true
+from toxmid.readers.files import Head
+
+__all__ = ["FORMATS"]
+
+_F: Final = pl.Float64()
+_NUMBER: Final = r"[-+.\deE]+"
+
+
+def _nth_field(index: int) -> Any:
+    def identity(head: Head) -> Identity:
+        return Identity("binance-futures", head.lines[0].split(",")[index].strip())
+
+    return identity
+
+
+_LIQUIDATIONS: Final = Csv(
+    name="recorder-liquidations",
+    dtypes={
+        "symbol": pl.String(),
+        "side": SIDES,
+        "order_type": pl.String(),
+        "time_in_force": pl.String(),
+        "original_quantity": _F,
+        "price": _F,
+        "average_price": _F,
+        "order_status": pl.String(),
+        "last_filled": _F,
+        "accumulated_filled": _F,
+        "order_trade_time": pl.Int64(),
+        "usd_size": _F,
+    },
+    arrival="order_trade_time",
+    event="order_trade_time",
+    units=("ms",),
+    tables={
+        "liquidations": Table(
+            {"side": TAKER, "price": pl.col("average_price"), "size": pl.col("accumulated_filled")},
+            excluded={"not_filled": pl.col("order_status") != "FILLED"},
+            distinct=(),
+        )
+    },
+    identity=_nth_field(0),
+    labels={"symbol": "symbol"},
+    bare=re.compile(rf"\w+,(BUY|SELL),\w+,\w+,(?:{_NUMBER},){{3}}\w+,(?:{_NUMBER},){{2}}\d{{13}},{_NUMBER}"),
+)
+
+_TRADES: Final = Csv(
+    name="recorder-trades",
+    dtypes={
+        "event_time": pl.Int64(),
+        "symbol": pl.String(),
+        "agg_id": pl.String(),
+        "price": _F,
+        "qty": _F,
+        "trade_time": pl.Int64(),
+        "is_buyer_maker": FLAGS,
+    },
+    arrival="event_time",
+    event="trade_time",
+    units=("ms",),
+    tables={
+        "trades": Table(
+            {
+                "price": pl.col("price"),
+                "size": pl.col("qty"),
+                "side": pl.when(is_true("is_buyer_maker")).then(-1).otherwise(1).cast(pl.Int8),
+                "id": pl.col("agg_id"),
+            },
+            distinct=("symbol", "agg_id"),
+        )
+    },
+    identity=_nth_field(1),
+    labels={"symbol": "symbol"},
+    clock_name="exchange, when sent",
+    spaced=True,
+    bare=re.compile(rf"\d{{13}}, ?\w+, ?\d+, ?{_NUMBER}, ?{_NUMBER}, ?\d{{13}}, ?(?i:true|false)"),
+)
+
+FORMATS: Final = (_LIQUIDATIONS, _TRADES)
