@@ -1,0 +1,15 @@
+"""Honest tables: how well every estimator of the maker's mid does, where a truth is known and where it is not.
+
+`evaluate_simulated`
+    Against the hidden mid of simulated markets.
+`evaluate_referenced`
+    A real tape against another venue's price.
+`evaluate_forecasts`
+    A real tape with no truth but what came later.
+"""
+
+from toxmid.evaluate.results import Evaluation
+from toxmid.evaluate.rivals import ESTIMATORS, RIVALS, MicroPrice, Rivals
+from toxmid.evaluate.simulated import SimulatedEvaluation, evaluate_simulated
+
+__all__ = ["ESTIMATORS", "RIVALS", "Evaluation", "MicroPrice", "Rivals", "SimulatedEvaluation", "evaluate_simulated"]
