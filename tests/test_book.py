@@ -1,0 +1,261 @@
+"""The book of the core against two dicts: the same levels and counts after every message, whatever comes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import pytest
+from feeding import SECOND, START, simulated, times
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from reference.book import ASK, BID, Book
+
+from toxmid.engine import Engine, bars_frame
+from toxmid.instrument import Instrument
+from toxmid.params import Params
+
+Row = tuple[int, float, float, bool]  # side, price, size, snapshot
+Message = Sequence[Row]
+
+TRUSTING = Params(book_without_snapshot=True)
+
+
+def compare(engine: Engine, book: Book) -> None:
+    """Levels near the best, as far as the core shows them, and everything that was counted."""
+    for side in (BID, ASK):
+        shown, ladder = engine.book_levels(side), book.ladder(side)
+        assert shown == ladder[: len(shown)]
+        assert bool(shown) == bool(ladder)
+    tally = engine.tally()
+    assert (tally["used"]["book"], tally["rejected"]["book"]["before_snapshot"]) == (book.used, book.before_snapshot)
+    assert tally["book_resets"] == book.resets
+    assert tally["deletes_unknown"] == book.unknown_deletes
+    assert (tally["books_repaired"], tally["levels_removed"]) == (book.repaired, book.removed)
+    assert tally["books_crossed"] == book.left_crossed
+
+
+def all_levels(engine: Engine, side: int) -> list[tuple[float, float]]:
+    """Every level of a side, far ones too: they come into sight as the nearer ones are deleted."""
+    engine = Engine.restore(engine.snapshot())
+    found: list[tuple[float, float]] = []
+    while levels := engine.book_levels(side):
+        found += levels
+        for price, _ in levels:
+            engine.book(engine.now, side, price, 0.0)
+        engine.mark_price(engine.now + 1, 1.0)
+    return found
+
+
+def play(messages: Sequence[Message], params: Params = TRUSTING, tick: float | None = None) -> tuple[Engine, Book]:
+    """Feed both, compare after each message."""
+    engine = Engine(params, Instrument(tick=tick))
+    book = Book(need_snapshot=not params.book_without_snapshot)
+    for number, message in enumerate(messages):
+        ts = START + number * 1000
+        for row in message:
+            engine.book(ts, *row)
+            book.row(*row)
+        engine.mark_price(ts + 1, 1.0)  # a later moment: the message has ended
+        book.judge()
+        compare(engine, book)
+    for side in (BID, ASK):
+        assert all_levels(engine, side) == book.ladder(side)
+    return engine, book
+
+
+def rows(prices: st.SearchStrategy[float], snapshot: st.SearchStrategy[bool]) -> st.SearchStrategy[list[Row]]:
+    sizes = st.sampled_from([0.0, 0.0, 1.0, 2.5])
+    return st.lists(st.tuples(st.sampled_from([BID, ASK]), prices, sizes, snapshot), min_size=1, max_size=6)
+
+
+# Close prices, so that deletes meet levels and sides cross; far ones, ten times as high or low.
+NEAR = st.integers(9_990, 10_010).map(lambda tick: tick / 100)
+FAR = st.sampled_from([1.0, 9.99, 10.0, 30.0, 50.0, 83.63, 116.37, 200.0, 999.0, 1000.0])
+FINE = st.sampled_from([99.0, 100.0, 101.0, 99.5, 100.5, 100.25, 100.01, 99.999, 100.001])
+SELDOM = st.sampled_from([False] * 9 + [True])
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(rows(NEAR, SELDOM), max_size=25), st.booleans())
+def test_near_prices(messages: list[list[Row]], trusting: bool) -> None:
+    play(messages, Params(book_without_snapshot=trusting), tick=0.01)
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(rows(FAR | NEAR, st.just(False) | SELDOM), max_size=25))
+@example(
+    [
+        [(BID, 1000.0, 1.0, False), (BID, 500.0, 1.0, False)],
+        [(BID, 1000.0, 0.0, False), (BID, 300.0, 1.0, False)],
+    ]
+)
+def test_far_prices(messages: list[list[Row]]) -> None:
+    """A tick of a tenth of a cent: prices ten times as far lie well outside the window of near levels."""
+    play(messages, tick=0.001)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(rows(FINE | FAR, SELDOM), max_size=20))
+def test_tick_is_found_while_the_book_stands(messages: list[list[Row]]) -> None:
+    """1, then 0.5 (counted in tenths), then 0.01, then 0.001: levels that stand keep their prices."""
+    play(messages)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_long_random_walk(seed: int) -> None:
+    """Thousands of levels around a price that wanders over several windows."""
+    import random
+
+    random_ = random.Random(seed)
+    centre, messages = 20_000, []
+    standing: dict[int, set[int]] = {BID: set(), ASK: set()}
+    for _ in range(150):
+        centre += random_.choice([-9000, -30, -5, 0, 5, 30, 9000] if random_.random() < 0.1 else [-3, 0, 3])
+        centre = max(centre, 500)
+        message: list[Row] = []
+        for _ in range(random_.randrange(1, 12)):
+            side = random_.choice([BID, ASK])
+            if standing[side] and random_.random() < 0.45:
+                tick = random_.choice(sorted(standing[side]))
+                message.append((side, tick / 100, 0.0, False))
+                standing[side].discard(tick)
+            else:
+                tick = max(1, centre - side * int(random_.expovariate(0.02)))
+                message.append((side, tick / 100, random_.randrange(1, 9) / 4, False))
+                standing[side].add(tick)
+        messages.append(message)
+    play(messages, tick=0.01)
+
+
+def test_missed_delete_is_repaired() -> None:
+    """A bid above an ask that stood: the ask is the older one, and goes."""
+    engine, book = play(
+        [
+            [(BID, 99.0, 1.0, True), (ASK, 100.0, 1.0, True), (ASK, 101.0, 2.0, True)],
+            [(BID, 100.5, 3.0, False)],
+        ]
+    )
+    assert engine.book_levels(BID) == [(100.5, 3.0), (99.0, 1.0)]
+    assert engine.book_levels(ASK) == [(101.0, 2.0)]
+    assert (book.repaired, book.removed, book.left_crossed) == (1, 1, 0)
+
+
+def test_crossed_inside_a_message_is_judged_at_its_end() -> None:
+    """Set the new bid first, delete the old ask afterwards: nothing was ever wrong."""
+    _, book = play(
+        [
+            [(BID, 99.0, 1.0, True), (ASK, 100.0, 1.0, True), (ASK, 101.0, 2.0, True)],
+            [(BID, 100.0, 3.0, False), (ASK, 100.0, 0.0, False)],
+        ]
+    )
+    assert (book.repaired, book.left_crossed) == (0, 0)
+
+
+def test_crossed_snapshot_stands_and_has_no_mid() -> None:
+    """Two sides of one message that cross: nothing says which is right."""
+    engine = Engine()
+    for side, price in ((BID, 100.0), (ASK, 99.0)):
+        engine.book(START + 1, side, price, 1.0, True)
+    engine.mark_price(START + 2, 99.5)
+    engine.finish()
+    bar = engine.take_bars()
+    assert bar.select("bid", "ask", "mid", "regime").rows() == [(None, None, None, "one-sided book")]
+    assert engine.tally()["books_crossed"] == 1
+
+
+def test_snapshot_clears_both_sides() -> None:
+    engine, _ = play(
+        [
+            [(BID, 99.0, 1.0, True), (ASK, 100.0, 1.0, True)],
+            [(BID, 98.0, 1.0, False)],
+            [(ASK, 105.0, 4.0, True)],
+        ],
+        Params(),
+    )
+    assert engine.book_levels(BID) == []
+    assert engine.book_levels(ASK) == [(105.0, 4.0)]
+
+
+def test_one_side_can_be_emptied() -> None:
+    """Every ask deleted: no best ask, no mid, and the bid as it stands."""
+    engine = Engine()
+    for side, price in ((BID, 99.0), (ASK, 100.0)):
+        engine.book(START + 1, side, price, 1.0, True)
+    engine.book(START + SECOND + 1, ASK, 100.0, 0.0)
+    engine.finish()
+    assert engine.take_bars().select("bid", "bid_size", "ask", "ask_size", "mid").rows() == [
+        (99.0, 1.0, 100.0, 1.0, 99.5),
+        (99.0, 1.0, None, None, None),
+    ]
+
+
+def test_rows_that_cannot_be_levels() -> None:
+    """Refused and counted; the book stays as it was."""
+    engine = Engine()
+    engine.book(START, BID, 99.0, 1.0, True)
+    engine.book(START, ASK, 100.0, 1.0, True)
+    for row in ((BID, math.nan, 1.0), (BID, -1.0, 1.0), (BID, 0.0, 1.0), (ASK, math.inf, 1.0)):
+        engine.book(START, *row)
+    for row in ((BID, 99.0, math.nan), (BID, 99.0, -1.0), (BID, 99.0, math.inf)):
+        engine.book(START, *row)
+    engine.book(START, 0, 99.0, 5.0)
+    refused = engine.tally()["rejected"]["book"]
+    assert refused == {"bad_price": 4, "bad_size": 3, "zero_size": 0, "bad_side": 1, "before_snapshot": 0}
+    assert (engine.book_levels(BID), engine.book_levels(ASK)) == ([(99.0, 1.0)], [(100.0, 1.0)])
+
+
+def test_price_off_the_given_tick_is_rounded_and_counted() -> None:
+    engine = Engine(TRUSTING, Instrument(tick=0.5))
+    for price in (100.0, 100.5, 100.6):
+        engine.book(START, BID, price, 1.0)
+    assert engine.tally()["prices_off_tick"] == 1
+    assert engine.book_levels(BID) == [(100.5, 1.0), (100.0, 1.0)]
+
+
+@pytest.mark.parametrize("size", [0.0, 3.0])
+def test_rows_before_a_snapshot(size: float) -> None:
+    """Half a book is no book: skipped and counted, unless one says that it is to be believed."""
+    cautious, trusting = Engine(), Engine(TRUSTING)
+    for engine in (cautious, trusting):
+        engine.book(START, BID, 99.0, size)
+    assert cautious.book_levels(BID) == []
+    assert cautious.tally()["rejected"]["book"]["before_snapshot"] == 1
+    assert trusting.book_levels(BID) == ([(99.0, size)] if size else [])
+
+
+def test_simulated_book_at_every_bar() -> None:
+    """Touch, spread and depth of the bars are those of the plain book at the end of each second."""
+    table = simulated()["book"]
+    engine = Engine(instrument=Instrument(tick=0.1))
+    engine.feed(book=table)
+    engine.finish()
+    bars = iter(bars_frame(engine.drain_bars()).to_dicts())
+    book, end = Book(), 0
+    rows_ = list(
+        zip(times(table), *(table[name].to_list() for name in ("side", "price", "size", "snapshot")), strict=True)
+    )
+    checked = 0
+    for number, (ts, side, price, size, snapshot) in enumerate(rows_):
+        end = end or -(-ts // SECOND) * SECOND
+        if number and ts != rows_[number - 1][0]:
+            book.judge()
+        while ts > end:
+            check_bar(next(bars), book)
+            checked += 1
+            end += SECOND
+        book.row(side, price, size, snapshot)
+    assert checked > 590
+
+
+def check_bar(bar: dict[str, float], book: Book) -> None:
+    bid, ask = book.best(BID), book.best(ASK)
+    assert bid is not None
+    assert ask is not None
+    mid = 0.5 * (bid + ask)
+    assert (bar["bid"], bar["ask"], bar["mid"]) == (bid, ask, mid)
+    assert (bar["bid_size"], bar["ask_size"]) == (book.levels[BID][bid], book.levels[ASK][ask])
+    assert math.isclose(bar["spread_bps"], 1e4 * math.log(ask / bid), rel_tol=1e-11)
+    assert math.isclose(bar["depth_bid"], book.depth(BID, mid, 10.0), rel_tol=1e-9)
+    assert math.isclose(bar["depth_ask"], book.depth(ASK, mid, 10.0), rel_tol=1e-9)

@@ -1,0 +1,334 @@
+"""Buckets and VPIN: against exact fractions, against published levels without informed flow, and by conservation."""
+
+from __future__ import annotations
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import polars as pl
+import pytest
+from feeding import SECOND, START, simulated, times, trade_table
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reference.bulk import bulk_bars
+from reference.volume_clock import DAY, VolumeClock, daily_volume
+from scipy import integrate, stats
+
+from toxmid.engine import Engine, buckets_frame
+from toxmid.errors import DataError
+from toxmid.instrument import Instrument
+from toxmid.params import Params
+from toxmid.vpin import vpin
+
+SIDES = {1: (Fraction(1), Fraction(0)), -1: (Fraction(0), Fraction(1)), 0: (Fraction(0), Fraction(0))}
+Trade = tuple[int, Fraction, int]  # ns after the start, size, side
+
+
+def table(trades: list[Trade]) -> pl.DataFrame:
+    return trade_table([(ts, 100.0, float(size), side) for ts, size, side in trades])
+
+
+def reference(trades: list[Trade], lot: Fraction = Fraction(1), **options: object) -> VolumeClock:
+    clock = VolumeClock(**options)  # type: ignore[arg-type]
+    for ts, size, side in trades:
+        clock.trade(START + ts, size / lot, *SIDES[side])
+    return clock
+
+
+def assert_same(buckets: pl.DataFrame, clock: VolumeClock, lot: Fraction = Fraction(1)) -> None:
+    """Not nearly: each figure is the double nearest to the exact one, or a bit beside it where two roundings meet."""
+    exact = clock.closed
+    assert buckets["bucket"].to_list() == list(range(len(exact)))
+    assert times(buckets.rename({"ts_open": "ts"})) == [bucket.ts_open for bucket in exact]
+    assert times(buckets.rename({"ts_close": "ts"})) == [bucket.ts_close for bucket in exact]
+    for name, values in (
+        ("volume", [bucket.volume * lot for bucket in exact]),
+        ("buy_volume", [bucket.buy * lot for bucket in exact]),
+        ("sell_volume", [bucket.sell * lot for bucket in exact]),
+        ("unknown_volume", [bucket.unknown * lot for bucket in exact]),
+        ("imbalance", [bucket.imbalance for bucket in exact]),
+    ):
+        np.testing.assert_allclose(buckets[name], np.array(values, float), rtol=4e-16, atol=0)
+    assert buckets["vpin"].to_list() == [None if b.vpin is None else float(b.vpin) for b in exact]
+    assert buckets["vpin_rank"].to_list() == [None if b.rank is None else float(b.rank) for b in exact]
+
+
+def tapes(*gaps: int) -> st.SearchStrategy[list[Trade]]:
+    """Trades so many nanoseconds apart: tenths, seldom hundredths, seldom many buckets at once."""
+    sizes = st.integers(1, 60).map(lambda lots: Fraction(lots, 10)) | st.sampled_from([Fraction(1, 100), Fraction(23)])
+    rows = st.lists(st.tuples(st.sampled_from(gaps), sizes, st.sampled_from([1, -1, 0])), max_size=60)
+    return rows.map(lambda rows: [(sum(row[0] for row in rows[: i + 1]), *row[1:]) for i, row in enumerate(rows)])
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    tapes(0, 1, SECOND, 3600 * SECOND, 20 * DAY),
+    st.sampled_from(["1", "0.3", "2.5", "0.125"]),
+    st.sampled_from([2, 3, 7]),
+)
+def test_given_bucket_volume(trades: list[Trade], volume: str, window: int) -> None:
+    """Sizes in tenths, then hundredths: the grid is found in the pass, and was it given, nothing changes."""
+    clock = reference(trades, bucket_volume=Fraction(volume), window=window)
+    found = vpin(table(trades), bucket_volume=float(volume), window=window)
+    given_ = vpin(table(trades), bucket_volume=float(volume), window=window, instrument=Instrument(lot=0.01))
+    assert_same(found, clock)
+    assert found.equals(given_, null_equal=True)
+
+
+@settings(max_examples=40, deadline=None)
+@given(tapes(0, 1, SECOND, 60 * SECOND), st.sampled_from(["1", "0.3"]))
+def test_volume_is_conserved(trades: list[Trade], volume: str) -> None:
+    """What traded is in a closed bucket or in the open one."""
+    engine = Engine(Params(bucket_volume=float(volume), window=2))
+    engine.feed(trades=table(trades))
+    closed = engine.take_buckets()
+    held = engine.open_bucket()
+    total = float(sum(size for _, size, _ in trades))
+    assert closed["volume"].sum() + held["volume"] + held["warmup_volume"] == pytest.approx(total, rel=1e-12)
+    parts = closed["buy_volume"] + closed["sell_volume"] + closed["unknown_volume"]
+    np.testing.assert_allclose(parts, closed["volume"], rtol=1e-15)
+    if held["filled"] is not None:
+        assert 0 <= held["filled"] < 1
+        assert held["volume"] == pytest.approx(held["filled"] * float(volume), rel=1e-12)
+
+
+def daily_tape(days: int, *, begin: int = 0, every: int = 600, seed: int = 0) -> list[Trade]:
+    """A trade every ten minutes, on some days more than on others."""
+    rng = np.random.default_rng(seed)
+    level = rng.integers(1, 20, days + 1)
+    moments = range(begin, days * 86_400, every)
+    return [
+        (second * SECOND, Fraction(int(level[second // 86_400] * k)), int(side))
+        for second, k, side in zip(
+            moments, rng.integers(1, 9, len(moments)), rng.choice([1, -1], len(moments)), strict=True
+        )
+    ]
+
+
+@pytest.mark.parametrize("begin", [0, 7 * 3600, 13 * 3600])
+def test_bucket_volume_from_the_days_before(begin: int) -> None:
+    """Median of the last seven complete days; the first counts, scaled, if most of it was seen."""
+    trades = daily_tape(11, begin=begin)
+    history = [(START + ts, size) for ts, size, _ in trades]
+    buckets = vpin(table(trades), window=3, buckets_per_day=20)
+    decided = times(buckets.rename({"ts_close": "ts"}))[:-1]
+    checked = 0
+    for ts, volume in zip(decided, buckets["volume"][1:], strict=True):
+        if ts >= START + 2 * DAY:
+            daily = daily_volume([entry for entry in history if entry[0] <= ts], ts)
+            assert daily is not None
+            assert volume == round(daily / 20)
+            checked += 1
+    assert checked > 150
+
+
+@pytest.mark.parametrize("begin", [0, 18 * 3600])
+def test_bucket_volume_before_there_is_a_day(begin: int) -> None:
+    """The rate so far, from five minutes on, over midnight too."""
+    trades = daily_tape(1 + begin // 43_200, begin=begin, every=60)[:1000]
+    clock = reference(trades, window=3)
+    assert_same(vpin(table(trades), window=3), clock)
+    engine = Engine(Params(window=3))
+    engine.feed(trades=table(trades))
+    assert engine.open_bucket()["warmup_volume"] == float(clock.warm_up) > 0
+
+
+def test_rank_looks_strictly_back_over_ninety_days() -> None:
+    rng = np.random.default_rng(2)
+    trades = [
+        (int(i) * 6 * 3600 * SECOND, Fraction(int(k)), int(s))
+        for i, k, s in zip(range(900), rng.integers(1, 5, 900), rng.choice([1, -1], 900), strict=True)
+    ]
+    clock = reference(trades, bucket_volume=Fraction(3), window=4)
+    buckets = vpin(table(trades), bucket_volume=3.0, window=4)
+    assert_same(buckets, clock)
+    assert buckets["vpin_rank"].null_count() == 7
+    # The old values do leave: over the whole past some ranks would be others.
+    values = buckets["vpin"].to_list()
+    whole_past = [np.mean(np.array(values[3:i]) < values[i]) for i in range(7, len(values))]
+    assert not np.array_equal(whole_past, buckets["vpin_rank"][7:])
+
+
+def test_rank_of_many_values() -> None:
+    """More values than a block of the sorted store holds, many of them equal."""
+    rng = np.random.default_rng(3)
+    sides = rng.choice([1, -1], 12_000)
+    tape = trade_table([(i * SECOND, 1.0, 1.0, int(side)) for i, side in enumerate(sides)])
+    buckets = vpin(tape, bucket_volume=4.0, window=6)
+    values = buckets["vpin"].to_numpy()
+    for i in (11, 12, 100, 517, 1023, 1024, 1025, 2999):
+        assert buckets["vpin_rank"][i] == np.mean(values[5:i] < values[i])
+
+
+def test_ten_trades_of_a_tenth_fill_a_bucket_of_one() -> None:
+    """In doubles their sum is 0.9999999999999999."""
+    tape = trade_table([(i, 100.0, 0.1, 1) for i in range(20)])
+    buckets = vpin(tape, bucket_volume=1.0, window=2)
+    assert buckets["volume"].to_list() == [1.0, 1.0]
+    assert times(buckets.rename({"ts_close": "ts"})) == [START + 9, START + 19]
+
+
+@pytest.mark.parametrize("lot", [1e-8, 1e-4, 0.001, 0.05, 1.0, 100.0])
+def test_every_lot(lot: float) -> None:
+    """Seven lots fill a bucket of seven lots, for every lot that a venue has; and so where the lot is not given."""
+    decimals = max(0, -math.floor(math.log10(lot) + 1e-9)) + 1
+    sizes = [round(k * lot, decimals) for k in (1, 2, 4, 3, 3, 1, 7)]
+    tape = trade_table([(i, 100.0, size, 1) for i, size in enumerate(sizes)])
+    volume = round(7 * lot, decimals)
+    for instrument in (Instrument(lot=lot), Instrument()):
+        buckets = vpin(tape, bucket_volume=volume, window=2, instrument=instrument)
+        assert times(buckets.rename({"ts_close": "ts"})) == [START + i for i in (2, 5, 6)]
+        assert buckets["volume"].to_list() == [volume] * 3
+
+
+@pytest.mark.parametrize("first", [19.0, pytest.param(20.0, marks=pytest.mark.xfail(reason="first size is a decimal"))])
+def test_lots_column_counts_contracts(first: float) -> None:
+    """Contracts worth 10 dollars: their number in a bucket is fixed, their worth in coin is not."""
+    price = np.array([first, 21.0, 17.0, 13.0, 19.0] * 40)
+    lots = np.array([3, 1, 4, 1, 5] * 40)
+    frame = pl.DataFrame(
+        {
+            "ts": START + np.arange(200),
+            "price": price,
+            "size": 10 * lots / price,
+            "side": np.tile([1, -1], 100),
+            "lots": lots,
+        }
+    )
+    contract = Instrument(inverse=True, contract_value=10.0)
+    counted = vpin(frame, bucket_volume=7.0, window=2)
+    derived = vpin(frame.drop("lots"), bucket_volume=7.0, window=2, instrument=contract)
+    assert counted.equals(derived, null_equal=True)
+    assert counted["volume"].sum() <= frame["size"].sum()
+    np.testing.assert_allclose(counted["volume"], 7.0, rtol=0.5)
+    assert counted["volume"].n_unique() > 5
+
+
+def test_trade_of_ten_thousand_buckets() -> None:
+    tape = trade_table([(0, 100.0, 0.5, -1), (1, 100.0, 10_000.0, 1), (2, 100.0, 0.5, -1)])
+    buckets = vpin(tape, bucket_volume=1.0, window=50)
+    assert buckets.height == 10_001
+    assert buckets["imbalance"].to_list() == [0.0, *[1.0] * 9999, 0.0]
+    assert buckets["vpin"][-2] == 1.0
+
+
+def test_trade_of_more_buckets_than_can_be_meant() -> None:
+    """Twenty million buckets of one trade are a slip of the pen, not a market."""
+    tape = trade_table([(0, 100.0, 1e9, 1)])
+    with pytest.raises(DataError, match="bucket volume is too small"):
+        vpin(tape, bucket_volume=0.001)
+
+
+def test_unknown_sides_are_neither_bought_nor_sold() -> None:
+    """All unknown: nobody can say how toxic it was. Some unknown: they count in the volume only."""
+    unknown = vpin(trade_table([(i, 100.0, 1.0, 0) for i in range(10)]), bucket_volume=1.0, window=2)
+    assert unknown["vpin"].null_count() == unknown["vpin_rank"].null_count() == 10
+    assert unknown["unknown_volume"].to_list() == [1.0] * 10
+    mixed = vpin(trade_table([(i, 100.0, 1.0, (0, 1, 1, -1)[i % 4]) for i in range(16)]), bucket_volume=4.0, window=2)
+    assert mixed.select("buy_volume", "sell_volume", "unknown_volume", "imbalance", "vpin").row(1) == (
+        2.0,
+        1.0,
+        1.0,
+        0.25,
+        0.25,
+    )
+
+
+def test_engine_and_function_agree() -> None:
+    """The clock inside an engine is the same clock."""
+    tape = simulated()["trades"]
+    for options in ({"classify": "side"}, {"classify": "tick"}, {"classify": "bvc_normal"}):
+        alone = vpin(tape, bucket_volume=2.0, window=10, bar="10s", **options)  # type: ignore[arg-type]
+        engine = Engine(Params(bucket_volume=2.0, window=10, bvc_bar="10s", **options))  # type: ignore[arg-type]
+        engine.feed(trades=tape)
+        assert alone.height > 50
+        assert alone.equals(engine.take_buckets().select(alone.columns), null_equal=True)
+
+
+# --- bulk classification ---------------------------------------------------------------------------------------------
+
+
+def walk(count: int, seed: int, step: float = 0.05) -> tuple[list[int], list[float], list[float]]:
+    """Times, prices on ticks, sizes; with holes of several bars."""
+    rng = np.random.default_rng(seed)
+    gaps = rng.choice([SECOND // 2, 3 * SECOND, 200 * SECOND], count, p=[0.7, 0.29, 0.01])
+    prices = np.round(100 + np.cumsum(rng.normal(0, step, count)), 2)
+    return (START + np.cumsum(gaps)).tolist(), prices.tolist(), (rng.integers(1, 50, count) / 10).tolist()
+
+
+@pytest.mark.parametrize(("rule", "df"), [("bvc_normal", None), ("bvc_t", 0.25), ("bvc_t", 3.0)])
+def test_bulk_classification(rule: str, df: float | None) -> None:
+    """Shares by scipy, buckets by the plain clock."""
+    ts, price, size = walk(3000, seed=8)
+    clock = VolumeClock(window=5, bucket_volume=Fraction(400))
+    for bar in bulk_bars(ts, price, size, 10 * SECOND, df):
+        known = Fraction(bar.bought) if bar.bought is not None else None
+        shares = (known, 1 - known) if known is not None else SIDES[0]
+        clock.trade(bar.end, Fraction(round(10 * bar.volume)), *shares)
+    frame = pl.DataFrame({"ts": ts, "price": price, "size": size, "side": 0})
+    buckets = vpin(frame, bucket_volume=40.0, window=5, classify=rule, bar="10s", df=df or 1.0)
+    assert times(buckets.rename({"ts_close": "ts"})) == [bucket.ts_close for bucket in clock.closed]
+    assert len(clock.closed) > 100
+    for name in ("buy", "sell", "unknown"):
+        exact = [float(getattr(bucket, name)) / 10 for bucket in clock.closed]
+        np.testing.assert_allclose(buckets[f"{name}_volume"], exact, rtol=1e-9, atol=1e-9)
+    exact = [np.nan if bucket.vpin is None else float(bucket.vpin) for bucket in clock.closed]
+    np.testing.assert_allclose(buckets["vpin"].fill_null(np.nan), exact, rtol=1e-9)
+
+
+def test_bulk_classification_does_not_look_ahead() -> None:
+    """What a bucket says does not change with what comes after it."""
+    ts, price, size = walk(2000, seed=9)
+    frame = pl.DataFrame({"ts": ts, "price": price, "size": size, "side": 0})
+    whole = vpin(frame, bucket_volume=40.0, window=5, classify="bvc_normal", bar="10s")
+    for cut in (100, 777, 1500):
+        part = vpin(frame[:cut], bucket_volume=40.0, window=5, classify="bvc_normal", bar="10s")
+        assert part.height > 0
+        assert part.equals(whole[: part.height], null_equal=True)
+
+
+# --- levels without informed flow ------------------------------------------------------------------------------------
+
+
+def test_level_of_a_fair_coin() -> None:
+    """m equal trades a bucket: E|2 Bin(m, 1/2) - m| / m, close to sqrt(2 / (pi m))."""
+    m, buckets = 100, 20_000
+    sides = np.random.default_rng(4).choice(np.array([1, -1], np.int8), m * buckets)
+    frame = pl.DataFrame({"ts": START + np.arange(m * buckets), "price": 100.0, "size": 1.0, "side": sides})
+    level = vpin(frame, bucket_volume=float(m), window=buckets)["vpin"][-1]
+    assert level == pytest.approx(math.sqrt(2 / (math.pi * m)), rel=0.02)
+
+
+def bulk_level(k: int, df: float | None, buckets: int) -> float:
+    """VPIN of a Gaussian walk, one trade of one lot a bar, k bars a bucket, after sigma has settled."""
+    rng = np.random.default_rng(6)
+    count = k * buckets
+    price = 1e6 + np.cumsum(rng.normal(0, 1, count))
+    frame = pl.DataFrame({"ts": START + np.arange(count) * 60 * SECOND - 1, "price": price, "size": 1.0, "side": 0})
+    rule, options = ("bvc_normal", {}) if df is None else ("bvc_t", {"df": df})
+    result = vpin(frame, bucket_volume=float(k), window=50, classify=rule, bar="60s", **options)
+    parts = result[len(result) // 5 :]
+    level = (parts["imbalance"].abs() * parts["volume"]).sum() / parts["volume"].sum()
+    return float(level)
+
+
+@pytest.mark.parametrize(("k", "df", "published"), [(10, None, 0.1465), (50, None, 0.0650), (50, 0.25, 0.0278)])
+def test_level_of_bulk_classification(k: int, df: float | None, published: float) -> None:
+    """Levels depend on bars and distribution, not on toxicity: heavy tails pull the shares to one half."""
+    assert bulk_level(k, df, 12_000 // k * 5) == pytest.approx(published, rel=0.02)
+
+
+def test_levels_follow_from_the_variance_of_the_share() -> None:
+    """E|mean of k of (2W - 1)| is sqrt(2 Var / (pi k)) for large k: the published levels are no accident."""
+    for df, published in ((None, 0.0650), (0.25, 0.0278)):
+        cdf = (stats.norm() if df is None else stats.t(df)).cdf
+        variance = integrate.quad(lambda x, cdf=cdf: (2 * cdf(x) - 1) ** 2 * stats.norm.pdf(x), -9, 9)[0]
+        assert math.sqrt(2 * variance / (math.pi * 50)) == pytest.approx(published, rel=0.02)
+
+
+def test_empty_tape() -> None:
+    buckets = vpin(trade_table([]), bucket_volume=1.0)
+    assert buckets.height == 0
+    assert buckets.columns[:4] == ["bucket", "ts_open", "ts_close", "volume"]
+    assert buckets.schema == buckets_frame(Engine().drain_buckets()).select(buckets.columns).schema
