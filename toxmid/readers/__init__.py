@@ -24,6 +24,7 @@ from toxmid.readers import (
     binance_archive,
     bybit,
     databento,
+    hftbacktest,
     hyperliquid,
     lobster,
     okx,
@@ -61,6 +62,7 @@ FORMATS: Final[tuple[Format, ...]] = (
     *lobster.FORMATS,
     *recorder.FORMATS,
     *recording.FORMATS,
+    *hftbacktest.FORMATS,
     *tables.FORMATS,
 )
 _STRANGERS: Final = tardis.STRANGERS | binance_archive.STRANGERS | hyperliquid.STRANGERS
@@ -69,7 +71,9 @@ Source: TypeAlias = "str | os.PathLike[str] | Sequence[str | os.PathLike[str]]"
 Moment: TypeAlias = "str | int | dt.date | np.datetime64"
 
 # What may be a tape when a folder is given; checksums, notes and hidden files are not.
-_SUFFIXES: Final = frozenset({".csv", ".gz", ".zst", ".zip", ".parquet", ".arrow", ".feather", ".ipc"})
+_SUFFIXES: Final = frozenset(
+    {".csv", ".gz", ".zst", ".zip", ".npz", ".npy", ".dbn", ".parquet", ".arrow", ".feather", ".ipc"}
+)
 
 
 def read_trades(
@@ -366,7 +370,7 @@ def _what_else(head: Head, formats: Sequence[Format]) -> str:
     if stranger is not None:
         return f"{stranger}: not a tape"
     reasons = [reason for format_ in formats if (reason := format_.explain(head)) is not None]
-    return min(reasons, key=len) if reasons else "no format we know begins like this"
+    return min(reasons)[1] if reasons else "no format we know begins like this"
 
 
 def _stranger(head: Head) -> str | None:

@@ -92,6 +92,8 @@ class Table:
         Columns in which two rows must differ to be two events; ``()`` means all columns of the file.
     expand : callable, optional
         Makes several rows of one (a row of a book snapshot is many levels), before `columns` are taken.
+    make_expand : callable, optional
+        The same where it must remember: called once per tape, gives the function to use.
     base_coin : bool
         Sizes are base coin whatever the venue quotes.
     whole : bool
@@ -102,15 +104,20 @@ class Table:
     excluded: Mapping[str, pl.Expr] = field(default_factory=dict)
     distinct: tuple[str, ...] | None = None
     expand: Callable[[pl.DataFrame], pl.DataFrame] | None = None
+    make_expand: Callable[[], Callable[[pl.DataFrame], pl.DataFrame]] | None = None
     base_coin: bool = False
     whole: bool = False
 
-    def rows(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """Canonical columns of a frame of file rows, times still int64, sizes still as the venue quotes them."""
-        if self.expand is not None:
-            frame = self.expand(frame)
-        kept = [name for name in ("row", "ts", "ts_event") if name in frame.columns]
-        return frame.select(*kept, **self.columns)
+    def converter(self) -> Callable[[pl.DataFrame], pl.DataFrame]:
+        """Function from rows of the file to canonical columns; times still int64, sizes still as the venue quotes."""
+        expand = self.make_expand() if self.make_expand is not None else self.expand
+
+        def convert(frame: pl.DataFrame) -> pl.DataFrame:
+            frame = frame if expand is None else expand(frame)
+            kept = [name for name in ("row", "ts", "ts_event") if name in frame.columns]
+            return frame.select(*kept, **self.columns)
+
+        return convert
 
 
 class Format(abc.ABC):
@@ -143,12 +150,12 @@ class Format(abc.ABC):
     def lines(self, head: Head, kind: Kind, *, allow_partial: bool) -> Iterator[Lines]:
         """All rows of a file, in bounded pieces."""
 
-    def rows(self, frame: pl.DataFrame, kind: Kind) -> pl.DataFrame:
-        """Canonical columns of parsed rows; times still int64, sizes still as the venue quotes them."""
-        return self.tables[kind].rows(frame)
+    def converter(self, kind: Kind) -> Callable[[pl.DataFrame], pl.DataFrame]:
+        """Function from parsed rows to canonical columns, for one tape."""
+        return self.tables[kind].converter()
 
-    def explain(self, head: Head) -> str | None:
-        """What keeps a file from being of this format, if it is nearly."""
+    def explain(self, head: Head) -> tuple[float, str] | None:
+        """Share of what it lacks, and in words, if a file is nearly of this format."""
         return None
 
 
@@ -215,15 +222,16 @@ class Csv(Format):
     def identify(self, head: Head) -> Identity:
         return self.identity(head)
 
-    def explain(self, head: Head) -> str | None:
-        header = head.header
+    def explain(self, head: Head) -> tuple[float, str] | None:
+        header = self._names(head)
         missing = [name for name in self.dtypes if name not in header]
-        if len(missing) * 4 > len(self.dtypes):
+        lacking = len(missing) / len(self.dtypes)
+        if not 0 < lacking <= 0.25:
             return None
         others = [name for name in header if name not in self.dtypes]
         guesses = {name: difflib.get_close_matches(name, others, n=1) for name in missing}
         meant = ", ".join(f"{close[0]!r} for {name!r}" for name, close in guesses.items() if close)
-        return f"{self.name} needs {', '.join(missing)}" + (f", did you mean {meant}?" if meant else "")
+        return lacking, f"{self.name} needs {', '.join(missing)}" + (f", did you mean {meant}?" if meant else "")
 
     def lines(self, head: Head, kind: Kind, *, allow_partial: bool) -> Iterator[Lines]:
         if not head.lines:

@@ -32,6 +32,7 @@ _HEAD: Final = 1 << 16
 _GZIP: Final = b"\x1f\x8b"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _DBN: Final = b"DBN"
+_NUMPY: Final = b"\x93NUMPY"
 _ZIP: Final = b"PK\x03\x04"
 _PARQUET: Final = b"PAR1"
 _ARROW: Final = b"ARROW1"
@@ -67,7 +68,7 @@ class Head:
     """What the beginning of a file shows: enough to tell what it is."""
 
     path: Path
-    container: str  # "text", "parquet", "arrow"
+    container: str  # "text", "parquet", "arrow", "numpy"
     lines: tuple[str, ...]  # complete lines only; empty where the container is not text
     name: str  # of the file and, in an archive, of its member
 
@@ -90,6 +91,8 @@ def read_head(path: Path) -> Head:
         return Head(path, "parquet", (), path.name)
     if first.startswith(_ARROW):
         return Head(path, "arrow", (), path.name)
+    if first.startswith(_NUMPY) or (first.startswith(_ZIP) and _member(path).filename.endswith(".npy")):
+        return Head(path, "numpy", (), path.name)
     text = bytearray()
     try:
         for piece in _pieces(path):
@@ -235,9 +238,9 @@ def _pieces(path: Path) -> Iterator[bytes]:
     """Uncompressed bytes of a file, whatever it is packed in."""
     magic = _first_bytes(path, 8)
     unpack = next((unpack for mark, unpack in _UNPACK.items() if magic.startswith(mark)), _plain)
-    pieces = unpack(path)
+    pieces = (piece for piece in unpack(path) if piece)
     first = next(pieces, b"")
-    whole = itertools.chain([first], pieces) if first else iter(())
+    whole = itertools.chain([first], pieces)
     return _transcoded(path, whole) if first.startswith(_DBN) else whole
 
 

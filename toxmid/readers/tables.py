@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import polars as pl
@@ -78,8 +78,8 @@ class Columnar(Format):
             yield Lines(table.with_columns(times, *labels).with_row_index("row", row), table.height)
             row += table.height
 
-    def rows(self, frame: pl.DataFrame, kind: Kind) -> pl.DataFrame:
-        return frame
+    def converter(self, kind: Kind) -> Callable[[pl.DataFrame], pl.DataFrame]:
+        return lambda frame: frame
 
     def _names(self, head: Head) -> list[str]:
         with self._opened(head) as file:

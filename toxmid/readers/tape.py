@@ -123,11 +123,12 @@ class Tape:
 
     def _canonical_frames(self) -> Iterator[pl.DataFrame]:
         seen, differences = _Seen(), Differences()
+        converters = {file.format.name: file.format.converter(self.kind) for file in self._files}
         for file in self._files:
-            table = file.format.tables[self.kind]
+            table, convert = file.format.tables[self.kind], converters[file.format.name]
             for lines in file.format.lines(file.head, self.kind, allow_partial=self._allow_partial):
                 frame = self._judged(lines, table, file, seen)
-                rows = self._in_base_coin(file.format.rows(frame, self.kind), table, file)
+                rows = self._in_base_coin(convert(frame), table, file)
                 rows = differences.apply(rows) if table.whole else rows
                 yield canonical(rows, self.kind, instrument=self.instrument)
 
