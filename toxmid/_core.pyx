@@ -29,7 +29,7 @@ from toxmid.steps.grid cimport Grid, grid_init, grid_steps
 from toxmid.steps.implied cimport ImpliedParams, implied_init
 from toxmid.steps.machine cimport (BarRow, Machine, Past, _close_step, _settle, machine_book, machine_finish,
                                    machine_liquidation, machine_mark, machine_quote, machine_reference, machine_trade)
-from toxmid.steps.lots cimport Lots, lots_countable, lots_of, lots_per_coin
+from toxmid.steps.lots cimport Lots, lots_countable, lots_look, lots_of, lots_per_coin
 from toxmid.steps.memory cimport Block, block_reserve
 from toxmid.steps.touch cimport touch_init
 from toxmid.steps.trailing cimport Trailing
@@ -329,7 +329,7 @@ cdef class BucketCore:
         code = clock_prepare(&self.clock, ts, coins, lots)
         if code < 0:
             return code
-        return clock_fill(&self.clock, ts, price, coins, lots, side > 0, side < 0, NAN)
+        return clock_fill(&self.clock, ts, price, coins, lots, side > 0, side < 0, NAN, NAN)
 
     def run(self, dict trades):
         """run(trades)
@@ -338,6 +338,8 @@ cdef class BucketCore:
         """
         cdef Columns t = Columns(trades, ("price", "size"))
         cdef int code = 0
+        if t.has_lots and t.n:
+            lots_look(&self.lots, &t.b[0], &t.lots[0], t.n)
         with nogil:
             while t.i < t.n and code >= 0:
                 code = self._step(t.ts[t.i], t.a[t.i], t.b[t.i], t.side[t.i] if t.has_side else 0,
@@ -403,6 +405,7 @@ cdef class Core:
         m.flow.window = params.duration_ns("match_window")
         m.flow.grace = params.duration_ns("match_grace")
         m.flow.half_life = params.toxic_half_life
+        m.flow.coins_per_unit = 1.0
         m.set.stale = params.duration_ns("stale_memory") * 1e-9
         m.set.toxic_score = params.toxic_score
         venue_init(&m.reference, params.reference_width)
@@ -499,6 +502,8 @@ cdef class Core:
             for k, t in enumerate(tables)
         ]
         t0, t1, t2, t3, t4, t5 = given
+        if t0 is not None and t0.has_lots and t0.n:
+            lots_look(&m.lots, &t0.b[0], &t0.lots[0], t0.n)
         for k in range(KINDS):
             head[k] = INT64_MAX
             if given[k] is not None and len(tables[k]["ts"]):

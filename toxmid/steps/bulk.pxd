@@ -58,9 +58,9 @@ cdef inline int bulk_close(Bulk *b, VolumeClock *clock) noexcept nogil:
             return code
         if b.changes >= BVC_WARMUP and change == change:
             w = buy_share(change, sqrt(b.variance), b.df)
-            code = clock_fill(clock, b.index * b.bar, b.notional / b.coins, b.coins, b.lots, w, 1.0 - w, NAN)
+            code = clock_fill(clock, b.index * b.bar, b.notional / b.coins, b.coins, b.lots, w, 1.0 - w, NAN, NAN)
         else:
-            code = clock_fill(clock, b.index * b.bar, b.notional / b.coins, b.coins, b.lots, 0.0, 0.0, NAN)
+            code = clock_fill(clock, b.index * b.bar, b.notional / b.coins, b.coins, b.lots, 0.0, 0.0, NAN, NAN)
     if change == change:
         b.variance += (change * change - b.variance) * (b.gain if b.changes else 1.0)
         b.changes += 1

@@ -12,7 +12,7 @@ from toxmid.steps.codes cimport ERR_MEMORY, Tally
 from toxmid.steps.memory cimport Block, block_reserve
 
 cdef enum:
-    RING = 8192                 # taker orders remembered for matching; a power of two
+    RING = 4096                 # taker orders remembered for matching; a power of two
     PENDING = 32                # liquidation records that wait for their trade
 
 cdef struct Order:              # the taker order that is being assembled
@@ -33,8 +33,10 @@ cdef struct Print:              # a finished taker order
     int64_t side
     double units
     double coins
-    double price                # its mean price
-    double unpressed            # its price without half spread and transient impact
+    double notional
+    double mid                  # before it; NaN: there was none
+    double half_spread          # before it, price units
+    double pressure             # displacement before it, price units
     double guess                # inferred weight
     double matched              # units that liquidation records have claimed
     double clock                # credible clock when it traded
@@ -75,13 +77,27 @@ cdef inline void flow_guess(Flow *f, double spread, double move, double imbalanc
     f.guess_sell = 1.0 - threshold / sell if sell > threshold else 0.0
 
 
+cdef inline double _unpressed(const Print *p, double price) noexcept nogil:
+    """What remains of a mean price when the half spread paid, the order's own sweep beyond the touch (the distance of its
+    mean price from the touch it hit) and the displacement that it met are taken off."""
+    cdef double sweep
+    if p.mid != p.mid:
+        return price
+    sweep = p.side * (price - p.mid) - p.half_spread
+    if sweep < 0:
+        sweep = 0
+    price -= p.side * (p.half_spread + sweep)
+    return price - p.pressure if p.pressure == p.pressure else price
+
+
 cdef inline void flow_add(Flow *f, const Print *p, double units) noexcept nogil:
     """Count `units` of a print as toxic, with the memory that is left of it."""
     cdef double memory = exp2((p.clock - f.clock) / f.half_life) if p.clock < f.clock else 1.0
     cdef double weight = units * memory
+    cdef double price = p.notional / p.coins
     f.weight += weight
-    f.weighted += weight * p.price
-    f.weighted_unpressed += weight * p.unpressed
+    f.weighted += weight * price
+    f.weighted_unpressed += weight * _unpressed(p, price)
     f.weight_squared += weight * weight
     f.toxic_total += units * p.coins / p.units
     if p.side > 0:
@@ -210,7 +226,6 @@ cdef inline int flow_order(Flow *f, const Order *o, Tally *tally, Print *spare, 
     `forced` receives the base coin of it that is inferred to be forced."""
     cdef Print *p = spare
     cdef int64_t i
-    cdef double sweep
     if p == NULL and f.prints.used == 0:
         if block_reserve(&f.prints, RING * sizeof(Print)) < 0:
             return ERR_MEMORY
@@ -223,19 +238,13 @@ cdef inline int flow_order(Flow *f, const Order *o, Tally *tally, Print *spare, 
     p.side = o.side
     p.units = o.units
     p.coins = o.coins
-    p.price = o.notional / o.coins
+    p.notional = o.notional
+    p.mid = o.mid
+    p.half_spread = o.half_spread
+    p.pressure = o.pressure
     p.clock = f.clock
     p.matched = 0
     p.guess = f.guess_buy if o.side > 0 else (f.guess_sell if o.side < 0 else 0.0)
-    # What remains of a price when the half spread paid, the order's own sweep beyond the touch and the displacement
-    # that it met are taken off. The sweep is the distance of the mean price from the touch that was hit.
-    p.unpressed = p.price
-    if o.mid == o.mid:
-        sweep = o.side * (p.price - o.mid) - o.half_spread
-        if sweep < 0:
-            sweep = 0
-        p.unpressed = p.price - o.side * (o.half_spread + sweep) - (o.pressure if o.pressure == o.pressure else 0.0)
-    f.coins_per_unit = o.coins / p.units
     if f.waiting:
         _expire_records(f, o.ts, tally)
         for i in range(f.waiting):

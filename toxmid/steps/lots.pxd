@@ -3,7 +3,7 @@
 # In a linear market a lot is worth a fixed amount of coin, and whole lots are found from the sizes themselves. In an inverse one a
 # contract's worth in coin lies on no grid, so contracts are counted: as the tape gives them, or from size and price.
 
-from libc.math cimport rint
+from libc.math cimport fabs, rint
 from libc.stdint cimport int64_t
 from toxmid.steps.grid cimport Grid, grid_steps, on_grid
 
@@ -14,6 +14,7 @@ cdef struct Lots:
     bint decided                # the first trade has shown what lots are
     bint contracts              # lots are contracts whose worth in coin varies
     int64_t rounded             # sizes that lie on no grid
+    double coins                # traded so far
 
 
 cdef inline bint _is_decimal(double x) noexcept nogil:
@@ -37,12 +38,27 @@ cdef inline void _decide(Lots *l, double coins, int64_t given) noexcept nogil:
         l.contracts = given > 0 and l.grid.decimals >= 0 and not _is_decimal(coins / <double> given)
 
 
+cdef inline void lots_look(Lots *l, const double *coins, const int64_t *given, int64_t n) noexcept nogil:
+    """Before a table is taken whose trades bring lots: if coin per lot varies in it, lots are contracts. One trade alone
+    cannot show that."""
+    cdef double first
+    cdef int64_t i
+    if l.decided or l.inverse or l.grid.decimals < 0 or n == 0 or given[0] <= 0:
+        return
+    first = coins[0] / <double> given[0]
+    for i in range(1, n):
+        if given[i] > 0 and fabs(coins[i] - first * given[i]) > 1e-9 * coins[i]:
+            l.decided = True
+            l.contracts = True
+            return
+
+
 cdef inline bint lots_countable(const Lots *l, double price, double coins, int64_t given) noexcept nogil:
     """Is a size small enough for sums of its lots to stay within int64?"""
     if given > 0:
         return given <= <int64_t> 1000000 * 1000000000
     if l.contract_value > 0:
-        return coins * price / l.contract_value <= 1e15
+        return coins * price <= 1e15 * l.contract_value
     return coins * l.grid.per_unit <= 1e15
 
 
@@ -57,6 +73,9 @@ cdef inline int64_t lots_of(Lots *l, double price, double coins, int64_t given, 
         if given > 0:
             return given
         return <int64_t> rint(coins * price / l.contract_value) if l.contract_value > 0 else 0
+    l.coins += coins
+    if l.coins > 1e10:              # counts of what has traded must not leave int64 when the grid becomes finer
+        l.grid.finest = 4e18 / l.coins
     lots = grid_steps(&l.grid, coins, finer)
     if l.grid.coarse:
         l.rounded += 1

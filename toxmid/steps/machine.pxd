@@ -18,7 +18,7 @@ from toxmid.steps.flow cimport (Flow, Order, Print, debiased_mean, flow_guess, f
 from toxmid.steps.implied cimport Implied, _gap_of, _imbalance, implied_step
 from toxmid.steps.lots cimport Lots, lots_countable, lots_of, lots_per_coin
 from toxmid.steps.memory cimport Block, block_reserve
-from toxmid.steps.touch cimport (DEPTH, QUOTES, TAPE, Touch, log_ratio_bps, step_spread, touch_age, touch_forget_tape,
+from toxmid.steps.touch cimport (DEPTH, QUOTES, TAPE, Touch, step_spread, touch_age, touch_forget_tape,
                                  touch_set, touch_settle, touch_spread, touch_trade)
 from toxmid.steps.venue cimport Venue, venue_sample, venue_trade
 from toxmid.steps.volume_clock cimport VolumeClock, clock_fill, clock_prepare, clock_refine
@@ -54,8 +54,8 @@ cdef struct BarRow:             # every field is 8 bytes wide: int64 or double
     double ask_size
     double mid
     double spread_bps           # at the end of the bar
-    double spread_mean_bps      # time-weighted over the bar
-    double effective_spread_bps # size-weighted over the bar's orders; quotes or book needed
+    double spread_mean_bps      # of the mid, time-weighted over the bar
+    double effective_spread_bps # of the mid, size-weighted over the bar's orders; quotes or book needed
     double price                # of the last trade so far
     int64_t trades
     double buy_volume
@@ -87,7 +87,7 @@ cdef struct BarSums:
     int64_t trades
     int64_t buy, sell, unknown  # lots
     double buy_coins, sell_coins, unknown_coins
-    double paid, paid_coins     # effective spread x size, size
+    double paid, at_mid         # effective spread x size, mid x size
     double ofi
 
 cdef struct Past:               # one step of the last minute
@@ -197,16 +197,14 @@ cdef inline int _finish_order(Machine *m) noexcept nogil:
     """The taker order that was being assembled is complete."""
     cdef Order *o = &m.order
     cdef Print spare
-    cdef double paid
     cdef double forced = 0
     cdef int code
     if not o.open:
         return 0
     o.open = False
     if o.mid == o.mid and m.touch.source > TAPE and o.side:
-        paid = 2.0 * o.side * log_ratio_bps(o.notional / o.coins, o.mid)
-        m.sums.paid += paid * o.coins
-        m.sums.paid_coins += o.coins
+        m.sums.paid += 2.0 * o.side * (o.notional - o.mid * o.coins)
+        m.sums.at_mid += o.mid * o.coins
     # Volume inferred to be forced belongs to the bucket that is open when its order is complete.
     code = flow_order(&m.flow, o, &m.tally, &spare if m.peeking else NULL, &forced)
     if o.side > 0:
@@ -378,8 +376,8 @@ cdef inline int _write_bar(Machine *m) noexcept nogil:
     r.unknown_volume = _coins(m, s.unknown, s.unknown_coins)
     r.liq_buy_volume = m.flow.liq_buy
     r.liq_sell_volume = m.flow.liq_sell
-    r.spread_mean_bps = t.spread_sum / t.spread_time if t.spread_time > 0 else NAN
-    r.effective_spread_bps = s.paid / s.paid_coins if s.paid_coins > 0 else NAN
+    r.spread_mean_bps = 1e4 * t.width_time / t.mid_time if t.mid_time > 0 else NAN
+    r.effective_spread_bps = 1e4 * s.paid / s.at_mid if s.at_mid > 0 else NAN
     r.ofi = t.ofi if t.source > TAPE else NAN
     if _has_depth(m):
         r.depth_bid = book_depth(&m.book, BID, t.mid, m.set.depth_bps)
@@ -393,9 +391,9 @@ cdef inline int _write_bar(Machine *m) noexcept nogil:
     (<BarRow *> (m.bars.data + m.bars.used))[0] = r[0]
     m.bars.used += sizeof(BarRow)
     s.trades = s.buy = s.sell = s.unknown = 0
-    s.buy_coins = s.sell_coins = s.unknown_coins = s.paid = s.paid_coins = 0
+    s.buy_coins = s.sell_coins = s.unknown_coins = s.paid = s.at_mid = 0
     m.flow.liq_buy = m.flow.liq_sell = 0
-    t.spread_sum = t.spread_time = t.ofi = 0
+    t.width_time = t.mid_time = t.ofi = 0
     return 0
 
 
@@ -560,7 +558,7 @@ cdef inline int machine_trade(Machine *m, int64_t ts, double price, double coins
                               int64_t given_lots) noexcept nogil:
     cdef int64_t lots
     cdef int code = 0
-    cdef double spread, units
+    cdef double width, mid, units
     if m.started and ts < m.now:
         return ERR_BACKWARDS
     if not _priced(price):
@@ -585,9 +583,14 @@ cdef inline int machine_trade(Machine *m, int64_t ts, double price, double coins
         code = _finish_order(m)
         if code < 0:
             return code
-    units = <double> lots if m.lots.contracts else coins
+    units = coins
+    if m.lots.contracts:
+        units = <double> lots
+        if units > 0:
+            m.flow.coins_per_unit = coins / units
     _join_order(m, ts, side, price, coins, units)
-    spread = touch_spread(&m.touch)
+    width = m.touch.ask - m.touch.bid
+    mid = m.touch.mid
     touch_trade(&m.touch, ts, side, price)
     m.last_price = price
     m.total_units += units
@@ -610,7 +613,7 @@ cdef inline int machine_trade(Machine *m, int64_t ts, double price, double coins
     if m.bulk.on:
         bulk_add(&m.bulk, price, coins, lots)
         return 0
-    return clock_fill(&m.clock, ts, price, coins, lots, side > 0, side < 0, spread)
+    return clock_fill(&m.clock, ts, price, coins, lots, side > 0, side < 0, width, mid)
 
 
 cdef inline int machine_quote(Machine *m, int64_t ts, double bid, double bid_size, double ask,

@@ -26,10 +26,8 @@ cdef struct Touch:
     double flip_sum                         # of the open step
     int64_t flips
     double ofi                              # order-flow imbalance of the open step, base coin
-    double spread                           # bps of the touch that stands since `since`
-    bint stale                              # `spread` has not been worked out yet
-    int64_t since
-    double spread_time, spread_sum          # ns with a spread, and its integral, in the open bar
+    int64_t since                           # when the touch that stands began to count
+    double width_time, mid_time             # integrals of width and mid over time in the open bar, while there is a mid
 
 
 cdef inline double log_ratio_bps(double high, double low) noexcept nogil:
@@ -49,28 +47,24 @@ cdef inline void touch_init(Touch *t) noexcept nogil:
     t.last_buy_ts = t.last_sell_ts = t.flips = 0
     t.last_side = 0
     t.flip_sum = 0
-    t.spread = NAN
-    t.stale = False
     t.since = 0
-    t.ofi = t.spread_time = t.spread_sum = 0
+    t.ofi = t.width_time = t.mid_time = 0
 
 
-cdef inline double touch_spread(Touch *t) noexcept nogil:
+cdef inline double touch_spread(const Touch *t) noexcept nogil:
     """Spread in bps; NaN without a mid."""
-    if t.stale:
-        t.stale = False
-        t.spread = log_ratio_bps(t.ask, t.bid) if t.mid == t.mid else NAN
-    return t.spread
+    return log_ratio_bps(t.ask, t.bid) if t.mid == t.mid else NAN
 
 
 cdef inline void touch_settle(Touch *t, int64_t ts) noexcept nogil:
-    """Let the standing spread count up to `ts`."""
-    cdef double spread
+    """Let the standing touch count up to `ts`: two integrals, whose ratio is the mean relative spread. Nothing is divided
+    here, for this runs at every quote."""
+    cdef double time
     if ts > t.since:
-        spread = touch_spread(t)
-        if spread == spread:
-            t.spread_time += <double> (ts - t.since)
-            t.spread_sum += spread * <double> (ts - t.since)
+        if t.mid == t.mid:
+            time = <double> (ts - t.since)
+            t.width_time += (t.ask - t.bid) * time
+            t.mid_time += t.mid * time
         t.since = ts
 
 
@@ -106,7 +100,6 @@ cdef inline void touch_set(Touch *t, int64_t ts, int source, double bid, double 
     t.ask_size = ask_size
     # Pseudo-quotes of the tape may meet; a quoted market that does is crossed and has no mid.
     t.mid = 0.5 * (bid + ask) if (bid < ask or source == TAPE) else NAN
-    t.stale = True
 
 
 cdef inline void touch_forget_tape(Touch *t) noexcept nogil:
@@ -114,7 +107,6 @@ cdef inline void touch_forget_tape(Touch *t) noexcept nogil:
     t.last_buy = t.last_sell = NAN
     if t.source == TAPE:
         t.bid = t.ask = t.mid = NAN
-        t.stale = True
 
 
 cdef inline void touch_trade(Touch *t, int64_t ts, int side, double price) noexcept nogil:

@@ -30,7 +30,7 @@ cdef struct BucketRow:          # every field is 8 bytes wide: int64 or double
     double vpin_rank
     double price                # last
     double vwap
-    double spread_bps           # volume-weighted mean of the spread its trades met
+    double spread_bps           # spread its trades met, volume-weighted, of the mid
     double impact_bps           # log return from the last price of the bucket before
     double liq_buy_volume
     double liq_sell_volume
@@ -59,7 +59,8 @@ cdef struct VolumeClock:
     int64_t target              # units in the open bucket when full; 0: not known yet
     int64_t filled
     double buy, sell, unknown   # units; whole numbers unless volume was classified in bulk
-    double coins, notional, spread
+    double coins, notional
+    double width, mid           # sums of the touch its trades met, x units
     double liq_buy, liq_sell    # base coin
     double last_price, open_price
     int64_t ts_open
@@ -83,7 +84,8 @@ cdef inline void clock_refine(VolumeClock *c, int64_t factor) noexcept nogil:
     c.buy *= factor
     c.sell *= factor
     c.unknown *= factor
-    c.spread *= factor
+    c.width *= factor
+    c.mid *= factor
     c.sum_gap *= factor
     c.sum_size *= factor
     c.sum_known *= factor
@@ -203,13 +205,13 @@ cdef inline int _close(VolumeClock *c, int64_t ts, double price) noexcept nogil:
     row.vpin_rank = c.vpin_rank
     row.price = price
     row.vwap = c.notional / c.coins
-    row.spread_bps = c.spread / size
+    row.spread_bps = 1e4 * c.width / c.mid
     row.impact_bps = 1e4 * log(price / c.open_price)
     row.liq_buy_volume = c.liq_buy
     row.liq_sell_volume = c.liq_sell
     c.open_price = price
     c.filled = 0
-    c.buy = c.sell = c.unknown = c.coins = c.notional = c.spread = c.liq_buy = c.liq_sell = 0
+    c.buy = c.sell = c.unknown = c.coins = c.notional = c.width = c.mid = c.liq_buy = c.liq_sell = 0
     return 0
 
 
@@ -222,13 +224,13 @@ cdef inline int clock_prepare(VolumeClock *c, int64_t ts, double coins, int64_t 
         _roll_day(&c.volume, ts)
     if c.target == 0:
         c.target = _target(c, ts, coins, lots)
-    if c.target and lots * c.units // c.target > MAX_CLOSES:
+    if c.target and <double> lots * c.units > <double> c.target * MAX_CLOSES:
         return ERR_RUNAWAY
     return 0
 
 
 cdef inline int clock_fill(VolumeClock *c, int64_t ts, double price, double coins, int64_t lots,
-                           double buy_share, double sell_share, double spread_bps) noexcept nogil:
+                           double buy_share, double sell_share, double width, double mid) noexcept nogil:
     """Pour one trade (or one bulk-classified bar) into the buckets, after `clock_prepare`; a negative code on failure."""
     cdef int64_t left, take
     cdef double coins_per_unit, known = buy_share + sell_share
@@ -250,7 +252,8 @@ cdef inline int clock_fill(VolumeClock *c, int64_t ts, double price, double coin
         c.unknown += (1.0 - known) * left
         c.coins += coins
         c.notional += coins * price
-        c.spread += spread_bps * left
+        c.width += width * left
+        c.mid += mid * left
         _count_day(&c.volume, lots)
         return 0
     coins_per_unit = coins / <double> left
@@ -267,7 +270,8 @@ cdef inline int clock_fill(VolumeClock *c, int64_t ts, double price, double coin
         c.unknown += (1.0 - known) * take
         c.coins += coins_per_unit * take
         c.notional += coins_per_unit * take * price
-        c.spread += spread_bps * take
+        c.width += width * take
+        c.mid += mid * take
         if c.filled == c.target:
             if _close(c, ts, price) < 0:
                 return ERR_MEMORY
