@@ -241,7 +241,7 @@ def _pieces(path: Path) -> Iterator[bytes]:
     pieces = (piece for piece in unpack(path) if piece)
     first = next(pieces, b"")
     whole = itertools.chain([first], pieces)
-    return _transcoded(path, whole) if first.startswith(_DBN) else whole
+    yield from _transcoded(path, whole) if first.startswith(_DBN) else whole
 
 
 def _transcoded(path: Path, pieces: Iterator[bytes]) -> Iterator[bytes]:
