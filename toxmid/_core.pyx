@@ -191,6 +191,10 @@ cdef void _implied_params(ImpliedParams *p, object params) except *:
     p.pulled_prior = params.pulled_prior
     p.pulled_weight = params.pulled_weight
     p.pulled_limit = params.pulled_limit
+    p.weight_asymmetry = params.weight_asymmetry
+    p.weight_volume = params.weight_volume
+    p.weight_credibility = params.weight_credibility
+    p.weight_toxic = params.weight_toxic
     p.relax = params.duration_ns("relax") * 1e-9
     p.pulled_memory = params.duration_ns("pulled_memory") * 1e-9
     p.spread_memory = params.duration_ns("spread_memory") * 1e-9
@@ -588,16 +592,16 @@ cdef class Core:
     def peek_terms(self):
         """peek_terms()
 
-        (mid, implied mid, four terms in bps: asymmetry, volume, credibility, reference, memory in s) of the open bar.
+        (mid, implied mid, five terms in bps: asymmetry, volume, credibility, toxic, reference, memory in s) of the open bar.
         """
         cdef Machine ahead = self.m
         if not ahead.started:
-            return (NAN,) * 7
+            return (NAN,) * 8
         ahead.peeking = True
         _settle(&ahead)
         _close_step(&ahead)
         return (ahead.touch.mid, ahead.implied.value, ahead.implied.asymmetry, ahead.implied.volume_gap,
-                ahead.implied.credibility_gap, ahead.implied.reference_gap, ahead.row.memory)
+                ahead.implied.credibility_gap, ahead.implied.toxic_gap, ahead.implied.reference_gap, ahead.row.memory)
 
     def drain_bars(self):
         """drain_bars()

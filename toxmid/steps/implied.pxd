@@ -12,6 +12,9 @@
 # Before that, the touch is corrected for a side that was pulled or eaten: the value lies nearer the untouched side, by a share
 # phi of the excess half spread that is learnt from how the mid moves when the spread does. After it, where another venue of the
 # coin is watched, the value is held inside the corridor that it allows.
+#
+# Every term can be weighted (1 unless fitted). A further one, 0 unless fitted, leads to the de-biased mean of the toxic flow as
+# far as prices are not credible, so that it too vanishes when nothing is torn.
 
 from libc.math cimport NAN, exp, exp2, fabs, isnan, log, sqrt
 from libc.stdint cimport int64_t
@@ -34,6 +37,7 @@ cdef struct ImpliedParams:
     double spread_memory        # s, of the spread that rho is made of
     double volume_memory        # s
     double imbalance_memory     # s
+    double weight_asymmetry, weight_volume, weight_credibility, weight_toxic
     double interval_spread      # half width of the interval: of the 30 s spread,
     double interval_gap         # of the distance from the quoted mid,
     double interval_move        # of the excess move of the last minutes,
@@ -54,6 +58,7 @@ cdef struct Implied:
     double asymmetry            # bps: what the untouched side says
     double volume_gap           # bps: the supported track minus the corrected touch
     double credibility_gap      # bps: the implied mid minus the supported track
+    double toxic_gap            # bps: towards the de-biased toxic mean
     double reference_gap        # bps: what the other venue's corridor moves
     double credibility          # 1 / rho^2: 1 when the spread is normal
     double minutes              # by which the credible clock advanced in the last step
@@ -63,7 +68,7 @@ cdef struct Implied:
 cdef inline void implied_init(Implied *s) noexcept nogil:
     s.spread = s.spread_30 = s.volume = s.last_mid = s.last_spread = NAN
     s.credible = s.supported = s.value = s.low = s.high = NAN
-    s.asymmetry = s.volume_gap = s.credibility_gap = s.reference_gap = NAN
+    s.asymmetry = s.volume_gap = s.credibility_gap = s.toxic_gap = s.reference_gap = NAN
     s.credibility = 1.0
 
 
@@ -123,7 +128,7 @@ cdef inline double _asymmetry(const Implied *s, const Calm *c, double spread) no
 
 cdef inline double _gap_of(const Implied *s) noexcept nogil:
     """Implied minus quoted mid, bps."""
-    return s.asymmetry + s.volume_gap + s.credibility_gap + s.reference_gap
+    return s.asymmetry + s.volume_gap + s.credibility_gap + s.toxic_gap + s.reference_gap
 
 
 cdef inline double _half_width(Implied *s, const Calm *c, double dt, double move, double age) noexcept nogil:
@@ -166,15 +171,16 @@ cdef inline double _lean(const Implied *s) noexcept nogil:
 
 
 cdef inline void _nothing_known(Implied *s) noexcept nogil:
-    s.value = s.low = s.high = s.asymmetry = s.volume_gap = s.credibility_gap = s.reference_gap = NAN
+    s.value = s.low = s.high = NAN
+    s.asymmetry = s.volume_gap = s.credibility_gap = s.toxic_gap = s.reference_gap = NAN
 
 
 cdef inline void implied_step(Implied *s, const Calm *c, const Venue *reference, int64_t ts, double dt, double price,
-                              double spread, double age, double move, double buy, double sell,
+                              double spread, double age, double move, double toxic, double buy, double sell,
                               double unknown) noexcept nogil:
     """Advance by one step of `dt` seconds that ends at `ts`: `buy`, `sell`, `unknown` units traded in it, and it ended at the
     mid `price` and at `spread` (bps); `age` (s) is that of the older print where the tape stands in for quotes, else 0;
-    `move` is the 60 s move (bps)."""
+    `move` is the 60 s move (bps); `toxic` the de-biased mean of the toxic flow so far (NaN: there was none)."""
     cdef double mid, y, half
     cdef double centre = 0, corridor = 0
     s.minutes = 0.0
@@ -197,9 +203,12 @@ cdef inline void implied_step(Implied *s, const Calm *c, const Venue *reference,
     if isnan(s.credible):
         s.credible = s.supported = y
     _follow_tracks(s, c, dt, y)
-    s.volume_gap = s.supported - y
-    s.credibility_gap = _lean(s)
-    s.reference_gap = 0.0
+    s.volume_gap = s.p.weight_volume * (s.supported - y)
+    s.credibility_gap = s.p.weight_credibility * _lean(s)
+    s.asymmetry *= s.p.weight_asymmetry
+    s.toxic_gap = s.reference_gap = 0.0
+    if s.p.weight_toxic > 0 and toxic == toxic:
+        s.toxic_gap = s.p.weight_toxic * (1.0 - s.credibility) * (1e4 * log(toxic) - mid - _gap_of(s))
     half = _half_width(s, c, dt, move, age)
     if venue_corridor(reference, ts, c.sigma, &centre, &corridor):
         y = mid + _gap_of(s)

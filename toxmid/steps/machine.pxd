@@ -79,7 +79,12 @@ cdef struct BarRow:             # every field is 8 bytes wide: int64 or double
     double implied_mid
     double implied_lo
     double implied_hi
-    double credibility
+    double asymmetry_bps        # the terms of the implied mid; they add up to 1e4 ln(implied / mid)
+    double volume_bps
+    double credibility_bps
+    double toxic_bps
+    double reference_bps
+    double credibility          # of the price of the moment: 1 when the spread is normal, 1 / rho^2 when it is rho times that
     double memory               # s of normal trading at today's credibility until half is forgotten
     int64_t regime
 
@@ -361,6 +366,11 @@ cdef inline void _fill_row(Machine *m, double spread, double move, double units_
     r.implied_mid = m.implied.value
     r.implied_lo = m.implied.low
     r.implied_hi = m.implied.high
+    r.asymmetry_bps = m.implied.asymmetry
+    r.volume_bps = m.implied.volume_gap
+    r.credibility_bps = m.implied.credibility_gap
+    r.toxic_bps = m.implied.toxic_gap
+    r.reference_bps = m.implied.reference_gap
     r.credibility = m.implied.credibility
     r.memory = 60.0 * m.flow.half_life / m.implied.credibility
 
@@ -455,7 +465,7 @@ cdef inline int _close_step(Machine *m) noexcept nogil:
         if m.spreads > then.spreads:
             spread_60 = (m.spread_sum - then.spread_sum) / <double> (m.spreads - then.spreads)
     implied_step(&m.implied, &m.calm, &m.reference, m.step_end, dt, m.touch.mid, spread,
-                 1e-9 * <double> touch_age(&m.touch, m.step_end), move, m.step_buy, m.step_sell, m.step_unknown)
+                 1e-9 * <double> touch_age(&m.touch, m.step_end), move, debiased_mean(&m.flow), m.step_buy, m.step_sell, m.step_unknown)
     _decay_rates(m, dt)
     _fill_row(m, touch_spread(&m.touch), move, units_60)
     m.row.regime = _regime(m, m.row.excess_impact)
