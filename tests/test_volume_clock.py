@@ -182,7 +182,7 @@ def test_every_lot(lot: float) -> None:
         assert buckets["volume"].to_list() == [volume] * 3
 
 
-@pytest.mark.parametrize("first", [19.0, pytest.param(20.0, marks=pytest.mark.xfail(reason="first size is a decimal"))])
+@pytest.mark.parametrize("first", [19.0, 20.0])
 def test_lots_column_counts_contracts(first: float) -> None:
     """Contracts worth 10 dollars: their number in a bucket is fixed, their worth in coin is not."""
     price = np.array([first, 21.0, 17.0, 13.0, 19.0] * 40)
