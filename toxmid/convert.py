@@ -224,7 +224,7 @@ def _groups(frames: Iterator[pl.DataFrame], rows: int) -> Iterator[pl.DataFrame]
         yield from (table[cut : cut + rows] for cut in cuts)
         rest = table[len(cuts) * rows :]
         held, count = ([rest], rest.height) if rest.height else ([], 0)
-    if held:
+    if count:
         yield pl.concat(held)
 
 

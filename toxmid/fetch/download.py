@@ -181,6 +181,7 @@ class Downloader:
         try:
             response: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=self.timeout)
         except urllib.error.HTTPError as error:
+            error.close()  # it holds the connection, and all that is wanted of it is in its head
             if error.code in _NOT_THERE:
                 raise _MissingError from None
             if error.code in _TRANSIENT:

@@ -60,14 +60,15 @@ def _distributed() -> Any:
 @contextlib.contextmanager
 def _client(distributed: Any, cluster: Any) -> Iterator[Any]:
     if isinstance(cluster, distributed.Client):
-        yield cluster
+        with cluster.as_current():
+            yield cluster
         return
     try:
         # Not the default client: the user may have one of his own.
         client = distributed.Client(str(cluster), timeout=_CONNECT_S, set_as_default=False)
     except (OSError, ValueError) as error:
         raise FileError(f"no Dask scheduler answers: {error}", file=str(cluster)) from None
-    with client:
+    with client, client.as_current():
         yield client
 
 

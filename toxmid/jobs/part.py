@@ -16,10 +16,12 @@ from typing import Any, Final, Literal
 
 from toxmid import output
 from toxmid.disk import PARTIAL, exclusive, naming
-from toxmid.errors import ToxmidError
+from toxmid.errors import DataError, ToxmidError
 from toxmid.instrument import Instrument
 from toxmid.jobs.pairing import Job
+from toxmid.merging import INPUTS
 from toxmid.params import Params
+from toxmid.readers import open_tape
 from toxmid.replay import Replay, plan, replay
 
 __all__ = ["Part", "Settings", "part_path", "run_part", "state_path"]
@@ -132,6 +134,7 @@ def run_part(job: Job, out: Path, settings: Settings, *, last: bool, before: Par
 
 def _there_or_done(job: Job, out: Path, settings: Settings, last: bool, state: bytes | None) -> Part:
     path = part_path(out, job)
+    _check_market(job, settings)
     arguments: dict[str, Any] = {
         **{kind: list(files) for kind, files in job.files.items()},
         "params": settings.params,
@@ -149,6 +152,18 @@ def _there_or_done(job: Job, out: Path, settings: Settings, last: bool, state: b
     result = replay(**arguments)
     _keep(result, job, out)
     return Part(job, path, "done", int(result.counts["rows_read"]), state=result.state)
+
+
+def _check_market(job: Job, settings: Settings) -> None:
+    """Refuse files of another market: going on from the state of one with the tape of another gives numbers, too."""
+    for kind, files in job.files.items():
+        if kind == "reference":
+            continue
+        said = open_tape(files, INPUTS[kind], instrument=settings.instrument(job)).instrument.symbol
+        if said is not None and said != job.symbol:
+            raise DataError(
+                f"not a tape of this job's market ({job.name})", file=str(files[0]), found=said, expected=job.symbol
+            )
 
 
 def _kept_state(job: Job, out: Path, arguments: dict[str, Any]) -> bytes | None:

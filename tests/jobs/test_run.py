@@ -1,0 +1,363 @@
+"""Whoever runs the jobs, however often they are interrupted: the same bits."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import os
+import random
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+import toxmid
+from tests.jobs.conftest import DAYS, SYMBOLS, VENUE, contents
+from toxmid import output
+from toxmid.errors import DataError, FileError, ParameterError
+from toxmid.instrument import Instrument
+from toxmid.jobs import Job, Part, Settings, pair_files, run_jobs, scan_parts
+from toxmid.jobs.part import run_part
+from toxmid.params import Params
+from toxmid.readers import TapeWarning
+
+needs_posix = pytest.mark.skipif(os.name == "nt", reason="signals and file systems in memory are of POSIX")
+
+A_RUN = textwrap.dedent(
+    """
+    import sys
+    from toxmid.jobs import pair_files, run_jobs
+    if __name__ == "__main__":
+        tapes, out, workers = sys.argv[1:]
+        run_jobs(pair_files(tapes), out, workers=int(workers))
+    """
+)
+
+
+def statuses(parts: list[Part]) -> list[str]:
+    return [part.status for part in parts]
+
+
+def start(tapes: Path, out: Path, workers: int, script: Path) -> subprocess.Popen[bytes]:
+    script.write_text(A_RUN, encoding="utf-8")
+    words = [sys.executable, str(script), str(tapes), str(out), str(workers)]
+    environment = {**os.environ, "PYTHONPATH": str(Path(toxmid.__file__).parent.parent)}
+    return subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, start_new_session=True)
+
+
+# --- the same bits ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("symbol", SYMBOLS)
+def test_parts_one_below_the_other_are_one_replay(tapes: Path, reference: Path, symbol: str) -> None:
+    files = {kind: sorted(map(str, tapes.glob(f"*_{kind}_*_{symbol}.csv.gz"))) for kind in ("trades", "quotes")}
+    whole = toxmid.replay(**files, liquidations=sorted(map(str, tapes.glob(f"*_liquidations_*_{symbol}.csv.gz"))))
+    for table in ("bars", "buckets", "events"):
+        parts = scan_parts(reference, table, market=f"{VENUE}_{symbol}").collect()  # type: ignore[arg-type]
+        assert_frame_equal(parts.drop("market", "label"), getattr(whole, table))
+    last = (reference / f"{VENUE}_{symbol}" / f"{DAYS[-1]}.state").read_bytes()
+    assert last == whole.state
+
+
+def test_processes_change_no_bit(jobs: list[Job], reference: Path, out: Path) -> None:
+    parts = run_jobs(jobs, out, workers=2)
+    assert statuses(parts) == ["done"] * len(jobs)
+    assert [part.job for part in parts] == jobs
+    assert all(part.state == b"" for part in parts)
+    assert contents(out) == contents(reference)
+
+
+def test_a_second_run_does_nothing(jobs: list[Job], out: Path) -> None:
+    one = jobs[: len(DAYS)]
+    run_jobs(one, out)
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.name != ".lock"}
+    assert statuses(run_jobs(one, out)) == ["there"] * len(one)
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.name != ".lock"} == before
+
+
+def test_more_days_redo_the_last_part_only(jobs: list[Job], reference: Path, out: Path) -> None:
+    one = jobs[: len(DAYS)]
+    run_jobs(one[:2], out)
+    assert statuses(run_jobs(one, out)) == ["there", "done", "done", "done"]
+    expected = {name: data for name, data in contents(reference).items() if name.startswith(one[0].market)}
+    assert contents(out) == expected
+
+
+def test_other_parameters_and_instruments_are_another_run(jobs: list[Job], out: Path) -> None:
+    one = jobs[:2]
+    run_jobs(one, out)
+    assert statuses(run_jobs(one, out, params=Params(window=10))) == ["done", "done"]
+    given = {"AAAUSDT": Instrument(tick=0.1)}
+    assert statuses(run_jobs(one, out, params=Params(window=10), instruments=given)) == ["done", "done"]
+    assert output.load_manifest(out / one[0].market / one[0].label)["instrument"]["tick"] == 0.1
+    by_market = {one[0].market: Instrument(tick=0.1)}
+    assert statuses(run_jobs(one, out, params=Params(window=10), instruments=by_market)) == ["there", "there"]
+
+
+def test_a_changed_input_redoes_its_day_and_all_after_it(tapes: Path, tmp_path: Path, out: Path) -> None:
+    folder = tmp_path / "tapes"
+    folder.mkdir()
+    for path in tapes.glob("*_trades_*AAA*"):
+        (folder / path.name).write_bytes(path.read_bytes())
+    run_jobs(pair_files(folder), out)
+    (folder / f"{VENUE}_trades_{DAYS[1]}_AAAUSDT.csv.gz").unlink()
+    assert statuses(run_jobs(pair_files(folder), out)) == ["there", "done", "done"]
+
+
+def test_a_file_of_another_market_is_refused(tapes: Path, out: Path) -> None:
+    files = [tapes / f"{VENUE}_trades_{DAYS[0]}_AAAUSDT.csv.gz", tapes / f"{VENUE}_trades_{DAYS[1]}_BBBUSDT.csv.gz"]
+    mixed = [Job("AAAUSDT", day, {"trades": (path,)}, VENUE) for day, path in zip(DAYS[:2], files, strict=True)]
+    parts = run_jobs(mixed, out, on_error="keep")
+    assert statuses(parts) == ["done", "failed"]
+    assert isinstance(parts[1].error, DataError)
+    assert (parts[1].error.found, parts[1].error.expected) == ("BBBUSDT", "AAAUSDT")
+
+
+@pytest.mark.parametrize("damage", ["state gone", "state changed", "table gone"])
+def test_a_damaged_part_is_done_again(jobs: list[Job], reference: Path, out: Path, damage: str) -> None:
+    one = jobs[: len(DAYS)]
+    run_jobs(one, out)
+    folder = out / one[1].market
+    if damage == "state gone":
+        (folder / f"{DAYS[1]}.state").unlink()
+    elif damage == "state changed":
+        (folder / f"{DAYS[1]}.state").write_bytes(b"something else")
+    else:
+        (folder / DAYS[1] / "bars.parquet").unlink()
+    assert statuses(run_jobs(one, out)) == ["there", "done", "there", "there"]
+    assert contents(folder) == contents(reference / one[1].market)
+
+
+# --- bad files -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def with_bad_files(tapes: Path, tmp_path: Path) -> list[Job]:
+    """Trades only; a file of one market is cut, one of another has something behind its end."""
+    folder = tmp_path / "tapes"
+    folder.mkdir()
+    for path in tapes.glob("*_trades_*"):
+        (folder / path.name).write_bytes(path.read_bytes())
+    cut = folder / f"{VENUE}_trades_{DAYS[1]}_BBBUSDT.csv.gz"
+    cut.write_bytes(cut.read_bytes()[:-100])
+    padded = folder / f"{VENUE}_trades_{DAYS[2]}_CCCUSDT.csv.gz"
+    padded.write_bytes(padded.read_bytes() + bytes(512))
+    return pair_files(folder)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_bad_file_ends_its_market_and_no_other(with_bad_files: list[Job], out: Path, workers: int) -> None:
+    # What the readers say in another process is said here.
+    with pytest.warns(TapeWarning, match="zero bytes after the gzip"):
+        parts = run_jobs(with_bad_files, out, workers=workers, on_error="keep")
+    good = ["done"] * 4
+    assert statuses(parts) == [*good, "done", "failed", "skipped", "skipped", *good]
+    error = parts[5].error
+    assert isinstance(error, FileError)
+    assert error.file is not None
+    assert error.file.endswith(f"{DAYS[1]}_BBBUSDT.csv.gz")
+    assert not (out / parts[5].job.market / DAYS[1]).exists()
+    with pytest.raises(FileError, match="gzip data end"):
+        run_jobs(with_bad_files[:8], out)
+
+
+# --- killed, interrupted, full ---------------------------------------------------------------------------------------
+
+
+def wait_for_parts(out: Path, process: subprocess.Popen[bytes], more_than: int = 0) -> None:
+    """Until a run has written something, so that what is done to it is not done to its imports."""
+    deadline = time.monotonic() + 60
+    while process.poll() is None and time.monotonic() < deadline:
+        if len(list(out.glob("*/*/manifest.json"))) > more_than:
+            return
+        time.sleep(0.005)
+
+
+def descendants(pid: int) -> list[int]:
+    """Processes below a process. Workers are children of the fork server, which is its child."""
+    if not Path("/proc/self/task").is_dir():
+        return []
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in map(int, (task / "children").read_text(encoding="ascii").split()):
+            found += [child, *descendants(child)]
+    return found
+
+
+def running(pids: list[int]) -> list[int]:
+    """Those of them that have not ended."""
+    found = []
+    for pid in pids:
+        try:
+            state = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rsplit(")", 1)[1].split()[0]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        found += [pid] if state != "Z" else []
+    return found
+
+
+def wait_until_gone(pids: list[int]) -> None:
+    deadline = time.monotonic() + 10
+    while running(pids) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not running(pids)
+
+
+@needs_posix
+@pytest.mark.parametrize("workers", [1, 2])
+def test_killed_at_any_moment_it_goes_on_to_the_same_bits(
+    tapes: Path, jobs: list[Job], reference: Path, out: Path, workers: int
+) -> None:
+    chance = random.Random(workers)
+    killed = 0
+    for _ in range(2):
+        finished = len(list(out.glob("*/*/manifest.json")))
+        process = start(tapes, out, workers, out.with_name("run.py"))
+        wait_for_parts(out, process, more_than=finished)
+        time.sleep(chance.uniform(0, 0.15))  # about the time that two parts take
+        children = descendants(process.pid)
+        process.kill()
+        killed += process.wait() == -signal.SIGKILL
+        assert process.stderr is not None
+        process.stderr.close()
+        wait_until_gone(children)  # workers do not outlive the one that they work for
+    assert killed >= 1
+    assert set(statuses(run_jobs(jobs, out))) <= {"there", "done"}
+    assert contents(out) == contents(reference)
+
+
+@needs_posix
+def test_an_interrupt_stops_at_once_and_leaves_whole_parts(tapes: Path, jobs: list[Job], out: Path) -> None:
+    process = start(tapes, out, 2, out.with_name("run.py"))
+    wait_for_parts(out, process)
+    children = descendants(process.pid)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=20)
+    assert process.returncode != 0
+    assert b"KeyboardInterrupt" in said
+    wait_until_gone(children)
+    assert set(statuses(run_jobs(jobs, out))) <= {"there", "done"}
+
+
+@needs_posix
+def test_a_process_that_dies_costs_its_part_and_nothing_else(
+    jobs: list[Job], reference: Path, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("toxmid.jobs.pool._run_noting", die_once)
+    assert statuses(run_jobs(jobs, out, workers=2)) == ["done"] * len(jobs)
+    written = contents(out)
+    assert written.pop("died")
+    assert written == contents(reference)
+
+
+def die_once(job: Job, out: Path, settings: Settings, *, last: bool, before: Part | None) -> Part:
+    """In a worker: end as if killed, the first time that one part is under way."""
+    if job.symbol == "BBBUSDT" and job.label == DAYS[1] and not (out / "died").exists():
+        (out / "died").write_text("yes", encoding="ascii")
+        os.kill(os.getpid(), signal.SIGKILL)
+    return run_part(job, out, settings, last=last, before=before)
+
+
+@needs_posix
+def test_a_part_that_kills_every_process_is_given_up(
+    jobs: list[Job], out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("toxmid.jobs.pool._run_noting", always_die)
+    monkeypatch.setattr("toxmid.jobs.pool._DEATHS", 2)
+    parts = run_jobs(jobs[: len(DAYS)], out, workers=2, on_error="keep")
+    assert statuses(parts) == ["done", "failed", "skipped", "skipped"]
+    assert "enough memory" in str(parts[1].error)
+
+
+def always_die(job: Job, out: Path, settings: Settings, *, last: bool, before: Part | None) -> Part:
+    """In a worker: end as if killed, whenever one part is under way."""
+    if job.label == DAYS[1]:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return run_part(job, out, settings, last=last, before=before)
+
+
+def test_two_runs_on_one_directory_share_the_work(tapes: Path, reference: Path, out: Path) -> None:
+    runs = [start(tapes, out, 1, out.with_name(f"run{number}.py")) for number in range(2)]
+    for process in runs:
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 0, said.decode()
+    assert contents(out) == contents(reference)
+
+
+def test_a_full_disk_is_said_and_leaves_the_old_parts(
+    jobs: list[Job], out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = jobs[:2]
+    run_jobs(one, out)
+    tables = {name: data for name, data in contents(out).items() if name.endswith(".parquet")}
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(FileError, match=os.strerror(errno.ENOSPC)):
+            run_jobs(one, out, params=Params(window=10))
+    assert {name: data for name, data in contents(out).items() if name.endswith(".parquet")} == tables
+    assert statuses(run_jobs(one, out)) == ["there", "there"]
+
+
+@needs_posix
+def test_a_disk_that_fills_up_for_real(jobs: list[Job], reference: Path, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    size = sum(map(len, contents(reference).values()))
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size // 2}", "tmpfs", str(small)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("only root may mount a small file system")
+    try:
+        parts = run_jobs(jobs, small / "out", on_error="keep")
+        assert set(statuses(parts)) == {"done", "failed", "skipped"}
+        errors = [part.error for part in parts if part.error is not None]
+        assert all(os.strerror(errno.ENOSPC) in str(error) for error in errors)
+        for part in parts:
+            assert output.is_output(part.path) == part.ok
+        assert not list(small.rglob("*.toxmid-partial"))
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+# --- arguments -------------------------------------------------------------------------------------------------------
+
+
+def test_what_cannot_be_run_is_refused(jobs: list[Job], reference: Path, out: Path) -> None:
+    with pytest.raises(ParameterError, match="no jobs"):
+        run_jobs([], out)
+    with pytest.raises(ParameterError, match="workers"):
+        run_jobs(jobs, out, workers=0)
+    with pytest.raises(ParameterError, match="two jobs for one part"):
+        run_jobs([jobs[0], jobs[0]], out)
+    with pytest.raises(ParameterError, match="a month and a day in it"):
+        run_jobs([dataclasses.replace(jobs[0], label="2025-01"), jobs[0]], out)
+    with pytest.raises(ParameterError, match="name of a folder"):
+        run_jobs([dataclasses.replace(jobs[0], label="../../etc")], out)
+    with pytest.raises(ParameterError, match="no such input"):
+        run_jobs([dataclasses.replace(jobs[0], files={"candles": ()})], out)
+    with pytest.raises(FileError, match="single replay"):
+        run_jobs(jobs, reference / jobs[0].market / jobs[0].label)
+    assert not out.exists()
+    out.write_text("mine", encoding="ascii")
+    with pytest.raises(FileError, match="is a file"):
+        run_jobs(jobs, out)
+
+
+def test_parts_are_scanned_as_one_table(reference: Path, tmp_path: Path) -> None:
+    bars = scan_parts(reference).select("market", "label", "ts").collect()
+    assert bars["market"].unique(maintain_order=True).to_list() == [f"{VENUE}_{symbol}" for symbol in SYMBOLS]
+    assert bars["label"].unique().sort().to_list() == list(DAYS)
+    assert scan_parts(reference, "events", market=f"{VENUE}_BBBUSDT").select(pl.len()).collect().item() > 0
+    with pytest.raises(FileError, match="holds no parts"):
+        scan_parts(tmp_path)
+    with pytest.raises(ParameterError, match="no such table"):
+        scan_parts(reference, "trades")  # type: ignore[arg-type]
