@@ -29,12 +29,12 @@ from toxmid.steps.grid cimport Grid, grid_init, grid_steps
 from toxmid.steps.implied cimport ImpliedParams, implied_init
 from toxmid.steps.machine cimport (BarRow, Machine, Past, _close_step, _settle, machine_book, machine_finish,
                                    machine_liquidation, machine_mark, machine_quote, machine_reference, machine_trade)
-from toxmid.steps.lots cimport Lots, lots_countable, lots_look, lots_of, lots_per_coin
+from toxmid.steps.lots cimport Lots, lots_countable, lots_look, lots_of, lots_of_run, lots_per_coin
 from toxmid.steps.memory cimport Block, block_reserve
 from toxmid.steps.touch cimport touch_init
 from toxmid.steps.trailing cimport Trailing
 from toxmid.steps.venue cimport venue_init
-from toxmid.steps.volume_clock cimport BucketRow, VolumeClock, Slot, clock_fill, clock_prepare, clock_refine
+from toxmid.steps.volume_clock cimport BucketRow, VolumeClock, Slot, RUN, clock_add_run, clock_fill, clock_takes_runs, clock_prepare, clock_refine
 
 KIND_NAMES = ("trades", "liquidations", "book", "quotes", "mark", "reference")
 REASON_NAMES = ("bad_price", "bad_size", "zero_size", "bad_side", "before_snapshot")
@@ -302,6 +302,7 @@ cdef class BucketCore:
         _clock_init(&self.clock, params)
         _bulk_init(&self.bulk, params)
         _lots_init(&self.lots, instrument, params.bucket_volume or 0.0)
+        self.clock.counts_only = True
 
     def __dealloc__(self):
         cdef Block *blocks[MAX_BLOCKS]
@@ -346,11 +347,33 @@ cdef class BucketCore:
             lots_look(&self.lots, &t.b[0], &t.lots[0], t.n)
         with nogil:
             while t.i < t.n and code >= 0:
-                code = self._step(t.ts[t.i], t.a[t.i], t.b[t.i], t.side[t.i] if t.has_side else 0,
-                                  t.lots[t.i] if t.has_lots else 0)
-                t.i += 1
+                self._take_run(t)
+                if t.i < t.n:
+                    code = self._step(t.ts[t.i], t.a[t.i], t.b[t.i], t.side[t.i] if t.has_side else 0,
+                                      t.lots[t.i] if t.has_lots else 0)
+                    t.i += 1
         if code < 0:
             raise _error(code, TRADE, t.i - 1, t.ts[t.i - 1], self.now)
+
+    cdef void _take_run(self, Columns t) noexcept nogil:
+        """Take trades by their sums as long as they only fill the open bucket; the next one is for `_step`."""
+        cdef int64_t lots[RUN]
+        cdef int64_t n, added
+        if self.bulk.on or not t.has_side:
+            return
+        while t.i < t.n:
+            n = t.n - t.i if t.n - t.i < RUN else RUN
+            if not (clock_takes_runs(&self.clock, t.ts[t.i + n - 1])
+                    and lots_of_run(&self.lots, self.now, &t.ts[t.i], &t.a[t.i], &t.b[t.i], lots, n)):
+                return
+            added = clock_add_run(&self.clock, lots, &t.side[t.i], n)
+            self.used += added
+            if added:
+                self.now = t.ts[t.i + added - 1]
+                self.clock.last_price = t.a[t.i + added - 1]
+            t.i += added
+            if added < n:
+                return
 
     def drain_buckets(self):
         """drain_buckets()

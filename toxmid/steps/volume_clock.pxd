@@ -5,7 +5,7 @@
 # ten thousand buckets closes ten thousand buckets.
 
 from libc.math cimport NAN, fabs, log, rint
-from libc.stdint cimport int64_t
+from libc.stdint cimport int8_t, int64_t
 from toxmid.steps.codes cimport ERR_MEMORY, ERR_RUNAWAY, SECOND
 from toxmid.steps.grid cimport on_grid
 from toxmid.steps.memory cimport Block, block_reserve
@@ -69,6 +69,7 @@ cdef struct VolumeClock:
     double vpin, vpin_rank      # of the last closed bucket
     double warmup_coins         # traded before the first bucket volume was known: in no bucket
     bint ranked                 # keep the rank
+    bint counts_only            # prices and spreads of buckets are not kept
     DayVolume volume
     Ranked past
     Block slots                 # Slot[window], a ring
@@ -204,8 +205,8 @@ cdef inline int _close(VolumeClock *c, int64_t ts, double price) noexcept nogil:
     row.vpin = c.vpin
     row.vpin_rank = c.vpin_rank
     row.price = price
-    row.vwap = c.notional / c.coins
-    row.spread_bps = 1e4 * c.width / c.mid
+    row.vwap = NAN if c.counts_only else c.notional / c.coins
+    row.spread_bps = NAN if c.counts_only else 1e4 * c.width / c.mid
     row.impact_bps = 1e4 * log(price / c.open_price)
     row.liq_buy_volume = c.liq_buy
     row.liq_sell_volume = c.liq_sell
@@ -278,3 +279,42 @@ cdef inline int clock_fill(VolumeClock *c, int64_t ts, double price, double coin
             c.target = _target(c, ts, coins, lots)
     _count_day(&c.volume, lots)
     return 0
+
+
+# --- runs of trades --------------------------------------------------------------------------------------------------
+
+cdef enum:
+    RUN = 256                   # trades that are counted together
+
+cdef inline bint clock_takes_runs(const VolumeClock *c, int64_t last_ts) noexcept nogil:
+    """May trades up to `last_ts` be added to the open bucket by their sums? Not before one has opened it, not while its
+    size is unknown, and not over midnight where daily volume is counted."""
+    return c.counts_only and c.lots_per_coin > 0 and c.target > 0 and c.filled > 0 and (
+        c.bucket_volume > 0 or last_ts // (DAY * <int64_t> SECOND) == c.volume.day)
+
+
+cdef inline int64_t clock_add_run(VolumeClock *c, const int64_t *lots, const int8_t *side, int64_t n) noexcept nogil:
+    """Add trades to the open bucket until one would fill it: how many were added. The same sums that `clock_fill` makes one
+    by one, of whole numbers, so the same bits."""
+    cdef int64_t room = (c.target - c.filled - 1) // c.units    # lots that leave the bucket open
+    cdef int64_t total = 0, buy = 0, sell = 0
+    cdef int64_t i, added
+    for i in range(n):
+        total += lots[i]
+    added = n
+    if total > room:
+        total = 0
+        added = 0
+        while total + lots[added] <= room:
+            total += lots[added]
+            added += 1
+    for i in range(added):
+        buy += lots[i] if side[i] > 0 else 0
+        sell += lots[i] if side[i] < 0 else 0
+    c.filled += total * c.units
+    c.buy += <double> (buy * c.units)
+    c.sell += <double> (sell * c.units)
+    c.unknown += <double> ((total - buy - sell) * c.units)
+    c.volume.today += total
+    c.volume.total += total
+    return added
