@@ -14,6 +14,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import polars as pl
 
 HERE = Path(__file__).resolve().parent
@@ -202,6 +203,167 @@ CANONICAL = pl.DataFrame(
     }
 ).with_columns(pl.col("ts").cast(pl.Datetime("ns", "UTC")))
 
+# Seconds with a fraction for derivatives, milliseconds for spot; the inverse symbol counts contracts of one dollar.
+BYBIT = {
+    "BTCUSD2025-10-10": """\
+timestamp,symbol,side,size,price,tickDirection,trdMatchID,grossValue,homeNotional,foreignNotional
+1760130960.1234,BTCUSD,Buy,500,100000.0,PlusTick,aa-1,500000,0.005,500
+1760130960.5,BTCUSD,Sell,1000,100000.0,ZeroMinusTick,aa-2,1000000,0.01,1000
+""",
+    "AVAXUSDT_2025-10-10": """\
+id,timestamp,price,volume,side,rpi
+1,1760130960123,20.01,3.5,buy,0
+2,1760130960124,20.00,1,sell,1
+""",
+}
+BYBIT_BOOK = """\
+{"topic":"orderbook.500.AVAXUSDT","type":"snapshot","ts":1760130960100,"data":{"s":"AVAXUSDT",\
+"b":[["20.00","5"],["19.99","7"]],"a":[["20.01","4"]],"u":1,"seq":10}}
+{"topic":"orderbook.500.AVAXUSDT","type":"delta","ts":1760130960200,"data":{"s":"AVAXUSDT",\
+"b":[["20.00","0"]],"a":[],"u":2,"seq":11}}
+{"topic":"orderbook.500.AVAXUSDT","type":"delta","ts":1760130960300,"data":{"s":"AVAXUSDT","b":[],"a":[],"u":3,"seq":12}}
+"""
+
+OKX = {
+    "ETH-USDT-SWAP-trades-2025-10-10": """\
+instrument_name,trade_id,side,price,size,created_time
+ETH-USDT-SWAP,31,sell,4000.0,25.0,1760130960123
+ETH-USDT-SWAP,32,buy,4000.1,1.0,1760130960124
+""",
+    "BTC-USDT-trades-2023-04-19": """\
+trade_id/id,side/side,size/size,price/price,created_time/time
+71,buy,0.5,30000.0,1681862400100
+72,sell,0.25,29999.9,1681862400200
+""",
+}
+
+HYPERLIQUID_2023 = """\
+time,user,coin,side,px,sz,crossed
+2023-03-01T00:00:01Z,0xaa,ETH,Ask,1600.5,2,true
+2023-03-01T00:00:01Z,0xbb,ETH,Bid,1600.5,2,false
+2023-03-01T00:00:07Z,0xbb,ETH,Bid,1600.6,0.5,true
+"""
+
+
+def _fill(user: str, side: str, tid: int, crossed: bool, **more: Any) -> list[Any]:
+    fill = {"coin": "ETH", "px": "4000.0", "sz": "1.5", "side": side, "time": 1760130960100, "dir": "Close Long"}
+    return [user, fill | {"hash": "0x0", "oid": tid, "crossed": crossed, "tid": tid} | more]
+
+
+_LIQUIDATED = {"liquidatedUser": "0xBB", "markPx": "4001.0", "method": "market"}
+_BLOCK = {"local_time": "2025-10-10T21:16:00.250000001", "block_time": "2025-10-10T21:16:00.100", "block_number": 1}
+
+# The third trade is a liquidation: both legs carry the mark, the user whom it names was forced. The last is ADL.
+HYPERLIQUID_FILLS = [
+    _BLOCK | {"events": [_fill("0xaa", "A", 1, True), _fill("0xcc", "B", 1, False)]},
+    _BLOCK | {"events": []},
+    _BLOCK
+    | {
+        "events": [
+            _fill("0xcc", "B", 3, False, liquidation=_LIQUIDATED),
+            _fill("0xbb", "A", 3, True, liquidation=_LIQUIDATED),
+            _fill("0xdd", "B", 4, True, dir="Auto-Deleveraging"),
+        ]
+    },
+]
+
+# A new bid, an execution against it, a hidden execution, a cross, a halt; the book after each. No newline at the end.
+LOBSTER = {
+    "ABCD_2012-06-21_34200000_57600000_message_2.csv": """\
+34200.017459617,1,11,100,2238200,1
+34200.189607670,4,11,30,2238200,1
+34200.189607671,5,0,10,2239000,-1
+34201.000000001,6,-1,500,2238500,-1
+34202.000000000,7,0,0,-1,-1""",
+    "ABCD_2012-06-21_34200000_57600000_orderbook_2.csv": """\
+2239500,100,2238200,100,9999999999,0,2230000,40
+2239500,100,2238200,70,9999999999,0,2230000,40
+2239500,100,2238200,70,9999999999,0,2230000,40
+2239500,100,2238200,70,2240000,5,2230000,40
+2239500,100,2238200,70,2240000,5,2230000,40
+""",
+}
+
+_RECORD = "ts_recv,ts_event,rtype,publisher_id,instrument_id,action,side,depth,price,size,flags,ts_in_delta,sequence"
+_RECV = 1_703_545_200_000_000_000
+DATABENTO = {
+    "trades": f"""\
+{_RECORD},symbol
+{_RECV + 2},{_RECV + 1},0,1,17077,T,A,0,4800.250000000,5,129,1,1,ESH4
+{_RECV + 4},{_RECV + 3},0,1,17077,T,B,0,4800.500000000,2,129,1,2,ESH4
+{_RECV + 6},{_RECV + 5},0,1,17077,T,N,0,4800.500000000,1,129,1,3,ESH4
+""",
+    "mbp-1": f"""\
+{_RECORD},bid_px_00,ask_px_00,bid_sz_00,ask_sz_00,bid_ct_00,ask_ct_00,symbol
+{_RECV + 2},{_RECV + 1},1,1,17077,A,A,0,4800.500000000,7,128,1,1,4800.250000000,4800.500000000,24,11,15,9,ESH4
+{_RECV + 4},{_RECV + 3},1,1,17077,T,B,0,4800.500000000,2,129,1,2,4800.250000000,,24,0,15,0,ESH4
+""",
+    "mbo": f"""\
+ts_recv,ts_event,rtype,publisher_id,instrument_id,action,side,price,size,channel_id,order_id,flags,ts_in_delta,sequence,symbol
+{_RECV},{_RECV},160,1,17077,R,N,,0,0,0,40,0,0,ESH4
+{_RECV},{_RECV},160,1,17077,A,B,4800.000000000,3,0,1,40,0,1,ESH4
+{_RECV},{_RECV},160,1,17077,A,B,4800.000000000,4,0,2,40,0,2,ESH4
+{_RECV},{_RECV},160,1,17077,A,A,4800.250000000,6,0,3,168,0,3,ESH4
+{_RECV + 10},{_RECV + 9},160,1,17077,T,B,4800.250000000,2,0,0,0,0,4,ESH4
+{_RECV + 10},{_RECV + 9},160,1,17077,F,A,4800.250000000,2,0,3,0,0,4,ESH4
+{_RECV + 10},{_RECV + 9},160,1,17077,C,A,4800.250000000,2,0,3,128,0,4,ESH4
+{_RECV + 20},{_RECV + 19},160,1,17077,M,B,4799.750000000,5,0,1,128,0,5,ESH4
+{_RECV + 30},{_RECV + 29},160,1,17077,C,B,4800.000000000,9,0,99,128,0,6,ESH4
+""",
+}
+
+RECORDER = {
+    "liquidations.csv": """\
+BTC,SELL,LIMIT,IOC,0.010,99000.0,99700.5,FILLED,0.004,0.010,1737908829829,990.0
+BTC,SELL,LIMIT,IOC,0.010,99000.0,99700.5,FILLED,0.004,0.010,1737908829829,990.0
+ETH,BUY,LIMIT,IOC,1.5,3100,3090.25,FILLED,1.5,1.5,1737908832305,4650.0
+""",
+    "trades.csv": """\
+1737897220002, BTCUSDT, 2541757614, 99943.5, 0.25, 1737897219873, False
+1737897220003, ETHUSDT, 71, 3090.4, 20.5, 1737897219999, True
+1737897220012, BTCUSDT, 2541757622, 99947.2, 1.002, 1737897219999, True""",
+}
+
+T_DEPTH = """\
+symbol,timestamp,first_update_id,last_update_id,side,update_type,price,qty,pu
+BTCUSDT,1667346579146,9,9,b,snap,20000.00,1.770,-1
+BTCUSDT,1667346579146,9,9,a,snap,20000.10,0.001,-1
+BTCUSDT,1667346579200,10,12,a,set,20000.10,0.000,9
+"""
+
+_EVENT = np.dtype(
+    [
+        ("ev", "u8"),
+        ("exch_ts", "i8"),
+        ("local_ts", "i8"),
+        ("px", "f8"),
+        ("qty", "f8"),
+        ("order_id", "u8"),
+        ("ival", "i8"),
+        ("fval", "f8"),
+    ]
+)
+
+
+def _events() -> np.ndarray[Any, np.dtype[Any]]:
+    """A snapshot, a trade, an event of the exchange's clock alone, and a clear of the bids down to 99."""
+    both, exchange, buy, sell = (1 << 30) | (1 << 31), 1 << 31, 1 << 29, 1 << 28
+    depth, trade, clear, snapshot = 1, 2, 3, 4
+    flags = [
+        (both | buy | snapshot, 100.0, 5.0),
+        (both | buy | snapshot, 98.0, 6.0),
+        (both | sell | snapshot, 101.0, 7.0),
+        (both | sell | trade, 100.0, 2.0),
+        (exchange | buy | depth, 100.0, 3.0),
+        (both | buy | depth, 99.0, 1.0),
+        (both | buy | clear, 99.0, 0.0),
+        (both | buy | depth, 97.0, 4.0),
+    ]
+    start = 1_700_000_000_000_000_000
+    return np.array(
+        [(ev, start + 10 * i, start + 10 * i + 5, px, qty, 0, 0, 0.0) for i, (ev, px, qty) in enumerate(flags)], _EVENT
+    )
+
 
 def _gzip(text: str) -> bytes:
     return gzip.compress(text.encode(), mtime=0)
@@ -226,7 +388,16 @@ def write(folder: Path) -> None:
     files |= {
         "recording/cm_btcusd_perp_20240808.gz": _gzip(_recording(COIN_M)),
         "recording/usdm_btcusdt_20230405.gz": _gzip(_recording(USD_M)),
+        "binance/BTCUSDT_T_DEPTH_2022-11-01.csv": T_DEPTH.encode(),
+        "bybit/2025-10-10_AVAXUSDT_ob500.data.zip": _zip("2025-10-10_AVAXUSDT_ob500.data", BYBIT_BOOK),
+        "hyperliquid/trades_2023.csv": HYPERLIQUID_2023.encode(),
+        "hyperliquid/node_fills_20251010.gz": _gzip("".join(f"{json.dumps(block)}\n" for block in HYPERLIQUID_FILLS)),
     }
+    files |= {f"bybit/{name}.csv.gz": _gzip(text) for name, text in BYBIT.items()}
+    files |= {f"okx/{name}.zip": _zip(f"{name}.csv", text) for name, text in OKX.items()}
+    files |= {f"lobster/{name}": text.encode() for name, text in LOBSTER.items()}
+    files |= {f"databento/{name}.csv.gz": _gzip(text) for name, text in DATABENTO.items()}
+    files |= {f"recorder/{name}": text.encode() for name, text in RECORDER.items()}
     for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -234,6 +405,8 @@ def write(folder: Path) -> None:
     (folder / "canonical").mkdir(exist_ok=True)
     CANONICAL.write_parquet(folder / "canonical" / "trades.parquet")
     CANONICAL.write_ipc(folder / "canonical" / "trades.arrow")
+    (folder / "hftbacktest").mkdir(exist_ok=True)
+    np.savez_compressed(folder / "hftbacktest" / "events.npz", data=_events())
 
 
 if __name__ == "__main__":

@@ -66,6 +66,23 @@ def test_liquidations_are_written_twice_and_paid_the_average_price(samples):
     assert tape.counts == {"rows_read": 4, "rows_used": 2, "duplicates": 2}
 
 
+def test_ordered_depth(samples):
+    tape = open_tape(samples / "binance" / "BTCUSDT_T_DEPTH_2022-11-01.csv", "book")
+    assert tape.frame().select("side", "price", "size", "snapshot").rows() == [
+        (1, 20000.0, 1.77, True),
+        (-1, 20000.1, 0.001, True),
+        (-1, 20000.1, 0.0, False),
+    ]
+    assert tape.instrument.venue == "binance-futures"
+
+
+@pytest.mark.parametrize(("name", "snapshot"), [("snap", True), ("update", False)])
+def test_real_ordered_depth(shared_data, name, snapshot):
+    tape = open_tape(shared_data / "format-samples" / f"btcusdt-depth-{name}.csv", "book")
+    assert tape.frame()["snapshot"].to_list() == [snapshot] * 100
+    assert tape.counts == {"rows_read": 100, "rows_used": 100}
+
+
 def test_liquidation_that_was_not_filled(write, samples):
     header, row = (
         zipfile.ZipFile(samples / "binance" / "BTCUSD_PERP-liquidationSnapshot-2024-08-05.zip")

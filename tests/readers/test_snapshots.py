@@ -45,7 +45,7 @@ def books(rows: pl.DataFrame, *, each_whole: bool) -> dict[int, dict[tuple[int, 
     return result
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(MESSAGES, st.integers(1, 12))
 def test_same_book_after_every_message(messages, cut):
     rows = rows_of(messages)

@@ -32,6 +32,7 @@ __all__ = [
     "Table",
     "TextParser",
     "code",
+    "divided",
     "is_true",
 ]
 
@@ -50,6 +51,13 @@ def code(column: str, codes: Mapping[str, int]) -> pl.Expr:
 def is_true(column: str) -> pl.Expr:
     """Boolean of a column of `FLAGS`: read as text, for a text "false" is truthy to a careless program."""
     return pl.col(column).replace_strict({word: word in _TRUE for word in FLAGS.categories}, return_dtype=pl.Boolean)
+
+
+def divided(column: str, divisor: float) -> pl.Expr:
+    """Correctly rounded quotient. Polars divides through the reciprocal, which puts decimal numbers off their grid."""
+    return pl.col(column).map_batches(
+        lambda values: pl.Series(values.name, values.to_numpy() / divisor), return_dtype=pl.Float64
+    )
 
 
 TAKER: Final = code("side", {word: {"b": 1, "s": -1, "u": 0}[word[0].lower()] for word in SIDES.categories})

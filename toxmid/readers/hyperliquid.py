@@ -84,7 +84,7 @@ class NodeFills(Format):
         return "arrival (local_time), else exchange (block_time)"
 
     def identify(self, head: Head) -> Identity:
-        coin = re.search(r'"coin":"([^"]+)"', "\n".join(head.lines))
+        coin = re.search(r'"coin":\s*"([^"]+)"', "\n".join(head.lines))
         return Identity("hyperliquid", coin[1] if coin is not None else None)
 
     def lines(self, head: Head, kind: Kind, *, allow_partial: bool) -> Iterator[Lines]:
@@ -108,7 +108,7 @@ def _frame(block: Block, head: Head) -> pl.DataFrame:
             message = json.loads(line)
             time = message.get("local_time") or message["block_time"]
             rows += [(row, _zoned(time), *fill) for fill in _fills(line)]
-        except (ValueError, KeyError, TypeError, IndexError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise DataError(f"not a block of fills: {error!r}", file=str(head.path), row=row, found=line[:60]) from None
     return pl.DataFrame(rows, schema={"row": pl.UInt32, "time": pl.String} | _FILL, orient="row")
 

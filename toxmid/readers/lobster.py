@@ -18,7 +18,7 @@ import numpy as np
 import polars as pl
 
 from toxmid.errors import DataError, FileError
-from toxmid.readers.base import Format, Identity, Lines, Table, TextParser
+from toxmid.readers.base import Format, Identity, Lines, Table, TextParser, divided
 from toxmid.readers.files import Head, ahead, blocks, read_head
 from toxmid.schema import Kind
 
@@ -85,7 +85,7 @@ class Messages(Format):
     tables = {  # noqa: RUF012 (constant of the class)
         "trades": Table(
             {
-                "price": pl.col("price") / _SCALE,
+                "price": divided("price", _SCALE),
                 "size": pl.col("size"),
                 "side": pl.when(pl.col("type") == _VISIBLE)
                 .then(-pl.col("direction").cast(pl.String).cast(pl.Int8))
@@ -137,7 +137,7 @@ def _levels(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _price(name: str) -> pl.Expr:
-    return pl.when(pl.col(name).abs() != _NO_LEVEL).then(pl.col(name) / _SCALE)
+    return pl.when(pl.col(name).abs() != _NO_LEVEL).then(divided(name, _SCALE))
 
 
 class OrderBook(Format):
@@ -148,7 +148,7 @@ class OrderBook(Format):
         "book": Table(
             {
                 "side": pl.col("side"),
-                "price": pl.col("price") / _SCALE,
+                "price": divided("price", _SCALE),
                 "size": pl.col("size"),
                 "snapshot": pl.lit(True),
             },

@@ -12,7 +12,7 @@ import polars as pl
 
 from toxmid.errors import DataError
 from toxmid.instrument import Instrument
-from toxmid.readers.base import Format, Identity, Lines, Table
+from toxmid.readers.base import Format, Identity, Lines, Table, divided
 from toxmid.readers.files import Head, fingerprint
 from toxmid.readers.order import in_order
 from toxmid.readers.snapshots import Differences
@@ -184,12 +184,10 @@ class Tape:
         if table.base_coin or instrument.quotes_base_coin:
             return rows
         sizes = {size: price for size, price in _SIZES.items() if size in rows.columns}
-        worth = {
-            size: pl.col(size) * instrument.unit / pl.col(price)
-            if instrument.inverse
-            else pl.col(size) * instrument.unit
-            for size, price in sizes.items()
-        }
+        if instrument.inverse:
+            worth = {size: pl.col(size) * instrument.unit / pl.col(price) for size, price in sizes.items()}
+        else:
+            worth = {size: _times(size, instrument.unit) for size in sizes}
         if instrument.inverse and self.kind == "trades":
             worth["lots"] = self._lots(rows, file)
         return rows.with_columns(**worth)
@@ -221,6 +219,12 @@ class Tape:
             kept = self._without(frame, "duplicates", seen.before(frame, ("id",)))
             self._used -= frame.height - kept.height
             yield kept
+
+
+def _times(column: str, unit: float) -> pl.Expr:
+    """Contracts times their worth in coin, on the decimal grid: 3 contracts of 0.1 are 0.3, which 3 * 0.1 is not."""
+    per_coin = round(1 / unit)
+    return divided(column, per_coin) if per_coin > 1 and per_coin * unit == 1 else pl.col(column) * unit
 
 
 class _Seen:

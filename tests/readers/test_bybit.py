@@ -1,0 +1,58 @@
+"""Bybit: two kinds of trade files and the book of 500 levels."""
+
+from __future__ import annotations
+
+import pytest
+
+from toxmid.errors import DataError
+from toxmid.readers import open_tape, read_book, read_trades
+
+
+def test_trades_of_an_inverse_contract(samples):
+    tape = open_tape(samples / "bybit" / "BTCUSD2025-10-10.csv.gz", "trades")
+    frame = tape.frame()
+    assert frame["ts"].to_physical().to_list() == [1760130960123400000, 1760130960500000000]
+    assert frame.select("size", "lots", "side", "id").rows() == [(0.005, 500, 1, "aa-1"), (0.01, 1000, -1, "aa-2")]
+    assert tape.instrument.venue == "bybit"
+
+
+def test_spot_trades(samples):
+    tape = open_tape(samples / "bybit" / "AVAXUSDT_2025-10-10.csv.gz", "trades")
+    assert tape.frame().select("price", "size", "side").rows() == [(20.01, 3.5, 1), (20.0, 1.0, -1)]
+    assert (tape.instrument.venue, tape.instrument.symbol) == ("bybit-spot", "AVAXUSDT")
+
+
+def test_seconds_with_a_fraction_are_good_to_the_microsecond(write):
+    header = "timestamp,symbol,side,size,price,tickDirection,trdMatchID\n"
+    stamps = [f"{1_760_130_960 + i // 1000}.{(i * 7919) % 10**6:06d}" for i in range(1000)]
+    text = header + "".join(f"{stamp},BTCUSDT,Buy,1,100,PlusTick,{i}\n" for i, stamp in enumerate(stamps))
+    frame = read_trades(write("BTCUSDT2025.csv", text), sort=True)
+    expected = sorted(int(stamp.replace(".", "")) * 1000 for stamp in stamps)
+    assert frame["ts"].to_physical().to_list() == expected
+
+
+def test_book(samples):
+    tape = open_tape(samples / "bybit" / "2025-10-10_AVAXUSDT_ob500.data.zip", "book")
+    assert tape.frame().select("side", "price", "size", "snapshot").rows() == [
+        (1, 20.0, 5.0, True),
+        (1, 19.99, 7.0, True),
+        (-1, 20.01, 4.0, True),
+        (1, 20.0, 0.0, False),
+    ]
+    assert tape.counts == {"rows_read": 3, "rows_used": 2, "empty_messages": 1}
+    assert tape.instrument.symbol == "AVAXUSDT"
+
+
+def test_broken_message(write):
+    good = '{"topic":"orderbook.500.A","type":"snapshot","ts":1760130960100,"data":{"s":"A","b":[["1","2"]],"a":[]}}\n'
+    with pytest.raises(DataError, match="broken JSON") as caught:
+        read_book(write("a.data", good + good[:-9] + "\n"))
+    assert caught.value.row == 2
+
+
+def test_real_book(shared_data):
+    tape = open_tape(shared_data / "format-samples" / "xrpusdt-ob500.data.zip", "book")
+    frame = tape.frame()
+    assert tape.counts == {"rows_read": 50, "rows_used": 50}
+    assert frame.filter("snapshot").height == 1000
+    assert frame["ts"].is_sorted()

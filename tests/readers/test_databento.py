@@ -1,0 +1,175 @@
+"""Databento: sides of aggressors, empty sides of a quote, and a book put together order by order."""
+
+from __future__ import annotations
+
+import gzip
+from collections import defaultdict
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from toxmid.errors import FileError
+from toxmid.readers import open_tape, read_book, read_quotes, read_trades
+from toxmid.readers.databento import _Orders
+
+RECV = 1_703_545_200_000_000_000
+
+
+def test_trades(samples):
+    tape = open_tape(samples / "databento" / "trades.csv.gz", "trades")
+    frame = tape.frame()
+    assert frame.select("price", "size", "side").rows() == [(4800.25, 5.0, -1), (4800.5, 2.0, 1), (4800.5, 1.0, 0)]
+    assert frame["ts"].to_physical()[0] == RECV + 2
+    assert frame["ts_event"].to_physical()[0] == RECV + 1
+    assert tape.instrument.symbol == "ESH4"
+
+
+def test_quotes_and_trades_of_one_file(samples):
+    path = samples / "databento" / "mbp-1.csv.gz"
+    quotes = read_quotes(path)
+    assert quotes.select("bid", "bid_size", "ask", "ask_size").row(0) == (4800.25, 24.0, 4800.5, 11.0)
+    assert np.isnan(quotes["ask"][1])
+    assert read_trades(path).select("price", "size", "side").rows() == [(4800.5, 2.0, 1)]
+
+
+def test_book_of_orders(samples):
+    tape = open_tape(samples / "databento" / "mbo.csv.gz", "book")
+    assert tape.frame().select("side", "price", "size", "snapshot").rows() == [
+        (1, 4800.0, 3.0, True),
+        (1, 4800.0, 7.0, True),
+        (-1, 4800.25, 6.0, True),
+        (-1, 4800.25, 4.0, False),
+        (1, 4800.0, 4.0, False),
+        (1, 4799.75, 5.0, False),
+    ]
+    assert tape.counts == {"rows_read": 9, "rows_used": 5, "unknown_orders": 1, "other_kinds": 3}
+    assert read_trades(samples / "databento" / "mbo.csv.gz").select("price", "size", "side").rows() == [
+        (4800.25, 2.0, 1)
+    ]
+
+
+def test_book_is_followed_before_the_window(samples):
+    frame = read_book(samples / "databento" / "mbo.csv.gz", start=RECV + 20)
+    assert frame.select("price", "size").rows() == [(4800.0, 4.0), (4799.75, 5.0)]
+
+
+RECORDS = st.lists(
+    st.tuples(
+        st.sampled_from("AAACMRTF"), st.sampled_from("BA"), st.integers(1, 4), st.integers(1, 5), st.integers(1, 6)
+    ),
+    max_size=40,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(RECORDS, st.integers(1, 40))
+def test_levels_are_the_sums_of_their_orders(records, cut):
+    """Against the plainest book there is: a dictionary of orders, summed after every record."""
+    frame = pl.DataFrame(
+        [
+            (row, 0, "1", order, action, side, float(price), float(size))
+            for row, (action, side, price, size, order) in enumerate(records)
+        ],
+        schema={
+            "row": pl.UInt32,
+            "flags": pl.Int64,
+            "instrument_id": pl.String,
+            "order_id": pl.Int64,
+            "action": pl.Enum(["A", "C", "M", "R", "T", "F", "N"]),
+            "side": pl.Enum(["A", "B", "N"]),
+            "price": pl.Float64,
+            "size": pl.Float64,
+        },
+        orient="row",
+    )
+    orders = _Orders()
+    changes = pl.concat([orders.follow(frame[start : start + cut]) for start in range(0, frame.height or 1, cut)])
+    plain: dict[int, tuple[str, int, float]] = {}
+    levels: dict[tuple[int, float], float] = {}
+    for (action, side, price, size, order), row in zip(records, changes.iter_rows(named=True), strict=True):
+        if action == "R":
+            plain = {}
+        elif action in "AM":
+            plain[order] = (side, price, size)
+        elif action == "C" and order in plain:
+            old_side, old_price, old_size = plain.pop(order)
+            if old_size > size:
+                plain[order] = (old_side, old_price, old_size - size)
+        for change in row["changes"] or []:
+            if change["snapshot"]:
+                levels = {}
+            levels[change["side"], change["price"]] = change["size"]
+        expected: dict[tuple[int, float], float] = defaultdict(float)
+        for old_side, old_price, old_size in plain.values():
+            expected[1 if old_side == "B" else -1, old_price] += old_size
+        assert {place: size for place, size in levels.items() if size > 0} == expected
+
+
+def test_binary_without_its_package(shared_data, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "databento_dbn", None)
+    with pytest.raises(FileError, match=r"databento-dbn.*toxmid\[databento\]"):
+        read_trades(shared_data / "databento" / "test_data.trades.v3.dbn.zst")
+
+
+class TestBinary:
+    """Files of the vendor, read by its own package."""
+
+    @pytest.fixture(autouse=True)
+    def _package(self):
+        pytest.importorskip("databento_dbn", reason="DBN files are read by the optional package databento-dbn")
+
+    @pytest.mark.parametrize(
+        ("name", "kind", "used"),
+        [
+            ("test_data.trades.v3", "trades", 2),
+            ("test_data.tbbo.v3", "trades", 2),
+            ("test_data.mbp-1.v3", "quotes", 2),
+            ("test_data.mbp-10.v3", "book", 2),
+            ("futures_mbp-1_2024-07-01T23-58_2024-07-02T00-02", "quotes", 2288),
+            ("futures_mbp-1_2024-07-01T23-58_2024-07-02T00-02", "trades", 120),
+            ("esh4-glbx-mdp3-20231225.mbo", "trades", 2973),
+            ("esh4-glbx-mdp3-20231224.mbo", "book", 8725),
+        ],
+    )
+    def test_real_files(self, shared_data, name, kind, used):
+        tape = open_tape(shared_data / "databento" / f"{name}.dbn.zst", kind)
+        frame = tape.frame()
+        assert tape.counts["rows_used"] == used
+        assert sum(tape.counts.values()) == 2 * tape.counts["rows_read"]
+        assert frame["ts"].is_sorted()
+        prices = [name for name in ("price", "bid", "ask") if name in frame.columns]
+        assert (frame.select(pl.col(prices) * 4 % 1).to_numpy() == 0).all()  # quarters of a point
+
+    def test_real_book_crosses_only_before_the_opening(self, shared_data):
+        frame = read_book(shared_data / "databento" / "esh4-glbx-mdp3-20231225.mbo.dbn.zst", end="2023-12-25T23:00:30")
+        opening = RECV + 10**9
+        book: dict[int, dict[float, float]] = {1: {}, -1: {}}
+        for (ts,), message in frame.with_columns(pl.col("ts").to_physical()).group_by("ts", maintain_order=True):
+            for side, price, size in message.select("side", "price", "size").iter_rows():
+                if size:
+                    book[side][price] = size
+                else:
+                    book[side].pop(price, None)
+            if ts > opening:
+                assert max(book[1]) < min(book[-1])
+
+    def test_cut_file(self, shared_data, write):
+        data = (shared_data / "databento" / "esh4-glbx-mdp3-20231224.mbo.dbn.zst").read_bytes()
+        with pytest.raises(FileError, match="end in the middle"):
+            read_book(write("a.dbn.zst", data[: len(data) // 2]))
+
+    def test_cut_within_a_record(self, shared_data, write):
+        import pyarrow as pa
+
+        path = shared_data / "databento" / "test_data.trades.v3.dbn.zst"
+        with pa.OSFile(str(path)) as file, pa.CompressedInputStream(file, "zstd") as stream:
+            raw = stream.read()
+        assert read_trades(write("a.dbn", raw)).height == 2
+        with pytest.raises(FileError, match="DBN data end in the middle"):
+            read_trades(write("b.dbn", raw[:-10]))
+
+    def test_plain_gzip_of_csv_needs_no_package(self, samples):
+        assert gzip.decompress((samples / "databento" / "trades.csv.gz").read_bytes()).startswith(b"ts_recv")

@@ -1,0 +1,36 @@
+"""Home-made recordings: no header, many symbols, rows written twice."""
+
+from __future__ import annotations
+
+import pytest
+
+from toxmid.errors import DataError
+from toxmid.instrument import Instrument
+from toxmid.readers import open_tape, read_liquidations
+
+
+def test_liquidations(samples):
+    tape = open_tape(samples / "recorder" / "liquidations.csv", "liquidations", instrument=Instrument(symbol="BTC"))
+    assert tape.frame().select("side", "price", "size").rows() == [(-1, 99700.5, 0.01)]
+    assert tape.counts == {"rows_read": 3, "rows_used": 1, "other_instruments": 1, "duplicates": 1}
+    with pytest.raises(DataError, match="two instruments"):
+        read_liquidations(samples / "recorder" / "liquidations.csv")
+
+
+def test_trades(samples):
+    tape = open_tape(samples / "recorder" / "trades.csv", "trades", instrument=Instrument(symbol="BTCUSDT"))
+    frame = tape.frame()
+    assert frame.select("price", "size", "side").rows() == [(99943.5, 0.25, 1), (99947.2, 1.002, -1)]
+    assert frame["ts"].to_physical()[0] - frame["ts_event"].to_physical()[0] == 129 * 10**6
+    assert tape.counts == {"rows_read": 3, "rows_used": 2, "other_instruments": 1}
+
+
+def test_real_recordings(shared_data):
+    folder = shared_data / "recorder"
+    tape = open_tape(folder / "binance.csv", "liquidations", instrument=Instrument(symbol="BTC"))
+    tape.frame()
+    assert tape.counts == {"rows_read": 3510, "rows_used": 33, "other_instruments": 3449, "duplicates": 28}
+    tape = open_tape(folder / "binance_trades.csv", "trades", instrument=Instrument(symbol="BTCUSDT"))
+    frame = tape.frame()
+    assert tape.counts == {"rows_read": 16_440, "rows_used": 8153, "other_instruments": 8287}
+    assert (frame["price"] * frame["size"]).min() > 14_900
