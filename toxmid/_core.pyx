@@ -197,6 +197,7 @@ cdef void _implied_params(ImpliedParams *p, object params) except *:
     p.weight_toxic = params.weight_toxic
     p.relax = params.duration_ns("relax") * 1e-9
     p.pulled_memory = params.duration_ns("pulled_memory") * 1e-9
+    p.drift_memory = params.duration_ns("drift_memory") * 1e-9
     p.spread_memory = params.duration_ns("spread_memory") * 1e-9
     p.volume_memory = params.duration_ns("volume_memory") * 1e-9
     p.imbalance_memory = params.duration_ns("imbalance_memory") * 1e-9
@@ -434,6 +435,7 @@ cdef class Core:
         m.flow.half_life = params.toxic_half_life
         m.flow.coins_per_unit = 1.0
         m.set.stale = params.duration_ns("stale_memory") * 1e-9
+        m.set.torn = params.duration_ns("torn_memory") * 1e-9
         m.set.toxic_score = params.toxic_score
         venue_init(&m.reference, params.reference_width)
         for i in range(EPISODE_KINDS):

@@ -18,8 +18,8 @@ from toxmid.steps.flow cimport (Flow, Order, Print, debiased_mean, flow_guess, f
 from toxmid.steps.implied cimport Implied, _gap_of, _imbalance, implied_step
 from toxmid.steps.lots cimport Lots, lots_countable, lots_of, lots_per_coin
 from toxmid.steps.memory cimport Block, block_reserve
-from toxmid.steps.touch cimport (DEPTH, QUOTES, TAPE, Touch, step_spread, touch_age, touch_forget_tape,
-                                 touch_set, touch_settle, touch_spread, touch_trade)
+from toxmid.steps.touch cimport (DEPTH, QUOTES, TAPE, Touch, fresh_spread, touch_age, touch_end_step,
+                                 touch_forget_tape, touch_set, touch_settle, touch_spread, touch_trade)
 from toxmid.steps.venue cimport Venue, venue_sample, venue_trade
 from toxmid.steps.volume_clock cimport VolumeClock, clock_fill, clock_prepare, clock_refine
 
@@ -42,7 +42,8 @@ cdef struct Settings:
     double cusum_drift, cusum_alarm, cusum_rearm
     double move_sigmas          # size of a 5 s move that is a sweep or a vacuum
     double cascade_rate         # toxic volume, in normal volumes, that is a cascade
-    double stale                # s, how long a print tells of a spread
+    double stale                # s, how long a print tells of a spread ...
+    double torn                 # s, ... and of a pulled side
     double depth_bps            # depth is counted this far from the mid
     double toxic_score          # spread x move x imbalance above which flow is inferred to be toxic
 
@@ -454,7 +455,8 @@ cdef inline int _close_step(Machine *m) noexcept nogil:
     cdef const Past *then = _ago(m, 60)
     cdef int code
     touch_settle(&m.touch, m.step_end)
-    spread = step_spread(&m.touch, m.step_end, m.set.stale)
+    touch_end_step(&m.touch)
+    spread = fresh_spread(&m.touch, m.step_end, m.set.stale)
     log_mid = log(m.touch.mid)
     if spread == spread:
         m.spread_sum += spread
@@ -465,7 +467,8 @@ cdef inline int _close_step(Machine *m) noexcept nogil:
         if m.spreads > then.spreads:
             spread_60 = (m.spread_sum - then.spread_sum) / <double> (m.spreads - then.spreads)
     implied_step(&m.implied, &m.calm, &m.reference, m.step_end, dt, m.touch.mid, spread,
-                 1e-9 * <double> touch_age(&m.touch, m.step_end), move, debiased_mean(&m.flow), m.step_buy, m.step_sell, m.step_unknown)
+                 fresh_spread(&m.touch, m.step_end, m.set.torn), 1e-9 * <double> touch_age(&m.touch, m.step_end), move,
+                 debiased_mean(&m.flow), m.step_buy, m.step_sell, m.step_unknown)
     _decay_rates(m, dt)
     _fill_row(m, touch_spread(&m.touch), move, units_60)
     m.row.regime = _regime(m, m.row.excess_impact)
@@ -499,6 +502,7 @@ cdef inline void _forget_moves(Machine *m) noexcept nogil:
     for i in range(m.past.used // <int64_t> sizeof(Past)):
         past[i].log_mid = NAN
     m.implied.credible = m.implied.supported = m.implied.last_mid = NAN
+    m.implied.drift = 0.0
     touch_forget_tape(&m.touch)
 
 

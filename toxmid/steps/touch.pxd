@@ -4,7 +4,7 @@
 # last taker buy the lower price is the bid, the higher the ask. A crossed or one-sided touch has no mid.
 #
 # The distance of two prints is a spread only while both are fresh: to a print of half a minute ago it is mostly drift. So where
-# the tape stands in, the spread fades, as the older print ages, to what the last changes of side showed (`step_spread`).
+# the tape stands in, the spread fades, as the older print ages, to what the last changes of side showed (`fresh_spread`).
 
 from libc.math cimport NAN, exp, fabs, log
 from libc.stdint cimport int64_t
@@ -138,13 +138,17 @@ cdef inline int64_t touch_age(const Touch *t, int64_t ts) noexcept nogil:
     return ts - (t.last_buy_ts if t.last_buy_ts < t.last_sell_ts else t.last_sell_ts)
 
 
-cdef inline double step_spread(Touch *t, int64_t ts, double memory) noexcept nogil:
-    """Spread at the end of a step, bps. `memory` (s): how long a print tells of a spread."""
-    cdef double spread = touch_spread(t)
+cdef inline void touch_end_step(Touch *t) noexcept nogil:
+    """What changes of side showed in the step that ends stands until others show something else."""
     if t.flips:
         t.flip = t.flip_sum / <double> t.flips
         t.flip_sum = 0
         t.flips = 0
+
+
+cdef inline double fresh_spread(const Touch *t, int64_t ts, double memory) noexcept nogil:
+    """Spread at the end of a step, bps. `memory` (s): how long a print tells of a spread."""
+    cdef double spread = touch_spread(t)
     if t.source != TAPE or spread != spread or t.flip != t.flip:
         return spread
     return t.flip + (spread - t.flip) * exp(-1e-9 * <double> touch_age(t, ts) / memory)
