@@ -324,6 +324,32 @@ ETH,BUY,LIMIT,IOC,1.5,3100,3090.25,FILLED,1.5,1.5,1737908832305,4650.0
 1737897220012, BTCUSDT, 2541757622, 99947.2, 1.002, 1737897219999, True""",
 }
 
+# A layout of nobody's, and its description.
+DELIMITED = {
+    "trades.txt": """\
+when|what|contracts|paid
+2025-10-10T21:16:00.000Z|took ask|4|20.0
+2025-10-10T21:16:01.500Z|took bid|10|25.0
+""",
+    "trades.toml": """\
+kind = "trades"
+time = "iso"
+separator = "|"
+venue = "binance-delivery"
+symbol = "AVAXUSD_PERP"
+
+[columns]
+ts = "when"
+price = "paid"
+size = "contracts"
+side = "what"
+
+[side]
+"took ask" = "buy"
+"took bid" = "sell"
+""",
+}
+
 T_DEPTH = """\
 symbol,timestamp,first_update_id,last_update_id,side,update_type,price,qty,pu
 BTCUSDT,1667346579146,9,9,b,snap,20000.00,1.770,-1
@@ -398,6 +424,7 @@ def write(folder: Path) -> None:
     files |= {f"lobster/{name}": text.encode() for name, text in LOBSTER.items()}
     files |= {f"databento/{name}.csv.gz": _gzip(text) for name, text in DATABENTO.items()}
     files |= {f"recorder/{name}": text.encode() for name, text in RECORDER.items()}
+    files |= {f"delimited/{name}": text.encode() for name, text in DELIMITED.items()}
     for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -164,6 +164,9 @@ def test_every_format_has_a_sample_and_every_sample_is_read(samples):
 def test_samples_are_what_their_program_writes(samples, tmp_path):
     module = runpy.run_path(str(samples / "make_samples.py"))
     module["write"](tmp_path)
+    for name in ("trades.txt", "trades.toml"):
+        assert (tmp_path / "delimited" / name).read_bytes() == (samples / "delimited" / name).read_bytes()
+    shutil.rmtree(tmp_path / "delimited")
     made = sorted(path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file())
     kept = sorted(path.relative_to(samples) for folder in FOLDERS for path in (samples / folder).iterdir())
     assert made == kept

@@ -24,6 +24,7 @@ from toxmid.readers import (
     binance_archive,
     bybit,
     databento,
+    delimited,
     hftbacktest,
     hyperliquid,
     lobster,
@@ -93,7 +94,8 @@ def read_trades(
     source : path, glob, directory, or list of them
         Files of one instrument. Those of a glob or directory are taken in the order of their names, a list as it is.
     format : str, optional
-        Name of the format or of its family (``"tardis-trades"``, ``"tardis"``); recognised when left out.
+        Name of the format or of its family (``"tardis-trades"``, ``"tardis"``), or a ``.toml`` file that describes
+        delimited text (see `toxmid.readers.delimited`); recognised when left out.
     start, end : str, int, datetime, optional
         Keep ``start <= ts < end``; ISO 8601 text or int64 nanoseconds, UTC.
     instrument : Instrument, optional
@@ -320,7 +322,7 @@ def open_tape(
         raise ParameterError("the window ends before it starts", found=[str(start), str(end)])
     files = [
         Opened(head, _choose(head, kind, format))
-        for head in map(read_head, list_files(source, kind))
+        for head in map(read_head, list_files(source, kind if format is None else None))
         if not _is_empty(head)
     ]
     return Tape(files, kind, window=window, instrument=instrument, allow_partial=allow_partial, sort=sort)
@@ -343,15 +345,7 @@ def recognise(head: Head) -> list[Format]:
 
 
 def _choose(head: Head, kind: Kind, name: str | None) -> Format:
-    if name is None:
-        fitting = recognise(head)
-    else:
-        named = [format_ for format_ in FORMATS if format_.name == name or format_.name.startswith(f"{name}-")]
-        if not named:
-            raise ParameterError("unknown format", found=name, expected=", ".join(format_.name for format_ in FORMATS))
-        fitting = [format_ for format_ in named if format_.matches(head)]
-        if not fitting:
-            raise FileError(f"not a file of format {name}: {_what_else(head, named)}", file=str(head.path))
+    fitting = recognise(head) if name is None else _of_name(head, name)
     of_kind = [format_ for format_ in fitting if kind in format_.tables]
     if not of_kind:
         held = sorted({held for format_ in fitting for held in format_.kinds(head)})
@@ -362,6 +356,20 @@ def _choose(head: Head, kind: Kind, name: str | None) -> Format:
             "the file may be of several formats", file=str(head.path), found=choices, expected="format= one of them"
         )
     return of_kind[0]
+
+
+def _of_name(head: Head, name: str) -> list[Format]:
+    """Formats of this name or family, or the one that a TOML file describes, as far as they fit the file."""
+    if name.endswith(".toml"):
+        named: list[Format] = [delimited.load(Path(name).expanduser())]
+    else:
+        named = [format_ for format_ in FORMATS if format_.name == name or format_.name.startswith(f"{name}-")]
+    if not named:
+        raise ParameterError("unknown format", found=name, expected=", ".join(format_.name for format_ in FORMATS))
+    fitting = [format_ for format_ in named if format_.matches(head)]
+    if not fitting:
+        raise FileError(f"not a file of format {name}: {_what_else(head, named)}", file=str(head.path))
+    return fitting
 
 
 def _what_else(head: Head, formats: Sequence[Format]) -> str:

@@ -197,6 +197,10 @@ class Csv(Format):
         What of a column name does not count.
     spaced : bool
         Commas are followed by spaces.
+    separator : str
+        What stands between fields.
+    names : tuple of str, optional
+        Names of the columns of files without a header, where they are not those of `dtypes`.
     wide : pattern, optional
         Further columns the format takes as numbers (levels of a book).
     """
@@ -214,6 +218,8 @@ class Csv(Format):
     clock_name: str = "exchange"
     renamed: re.Pattern[str] | None = None
     spaced: bool = False
+    separator: str = ","
+    names: tuple[str, ...] | None = None
     wide: re.Pattern[str] | None = None
 
     def labelled(self) -> bool:
@@ -244,13 +250,13 @@ class Csv(Format):
     def lines(self, head: Head, kind: Kind, *, allow_partial: bool) -> Iterator[Lines]:
         if not head.lines:
             return
-        names = tuple(self.dtypes) if self._is_bare(head) else self._names(head)
+        names = (self.names or tuple(self.dtypes)) if self._is_bare(head) else self._names(head)
         twice = [name for index, name in enumerate(names) if name in names[:index]]
         if twice:
             raise DataError("two columns have one name", file=str(head.path), row=1, column=twice[0])
         schema = self._schema(names)
         header = None if self._is_bare(head) else head.lines[0].encode()
-        parser = TextParser(head.path, schema, header, spaced=self.spaced)
+        parser = TextParser(head.path, schema, header, separator=self.separator, spaced=self.spaced)
         clock = Clock(self.units, head.path)
         for block in ahead(blocks(head.path, allow_partial=allow_partial, is_whole=parser.is_whole)):
             lines = parser.parse(block)
@@ -265,7 +271,8 @@ class Csv(Format):
         return set(self.dtypes) <= set(self._names(head))
 
     def _names(self, head: Head) -> tuple[str, ...]:
-        return tuple(self.renamed.sub("", name) if self.renamed is not None else name for name in head.header)
+        names = tuple(name.strip().strip('"') for name in head.lines[0].split(self.separator)) if head.lines else ()
+        return tuple(self.renamed.sub("", name) for name in names) if self.renamed is not None else names
 
     def _is_bare(self, head: Head) -> bool:
         return self.bare is not None and self.bare.fullmatch(head.lines[0]) is not None
@@ -336,13 +343,20 @@ class TextParser:
     """Blocks of comma separated text to typed frames; polars parses, this class says where it could not."""
 
     def __init__(
-        self, path: Path, schema: Mapping[str, pl.DataType], header: bytes | None, *, spaced: bool = False
+        self,
+        path: Path,
+        schema: Mapping[str, pl.DataType],
+        header: bytes | None,
+        *,
+        separator: str = ",",
+        spaced: bool = False,
     ) -> None:
+        self._separator = separator
         self._spaced = spaced
         self._file = str(path)
         self._schema = schema
         self._header = header
-        self._names = ",".join(schema).encode() + b"\n"
+        self._names = separator.join(schema).encode() + b"\n"
 
     def parse(self, block: Block) -> Lines:
         data, first_row = block.data.replace(b"\r\n", b"\n") if b"\r" in block.data else block.data, block.first_row
@@ -366,7 +380,7 @@ class TextParser:
     def is_whole(self, line: bytes) -> bool:
         """Whether a last line without newline is whole: a cut number is a number, but a cut word is no word."""
         last = list(self._schema.values())[-1]
-        fields = line.decode("utf-8", "replace").strip().split(",")
+        fields = line.decode("utf-8", "replace").strip().split(self._separator)
         words = last.categories.to_list() if isinstance(last, pl.Enum) else []
         return len(fields) == len(self._schema) and fields[-1].strip() in words
 
@@ -381,7 +395,7 @@ class TextParser:
 
     def _read(self, data: bytes, first_row: int) -> pl.DataFrame:
         try:
-            return pl.read_csv(self._names + data, schema=self._schema)
+            return pl.read_csv(self._names + data, schema=self._schema, separator=self._separator)
         except pl.exceptions.PolarsError as error:
             raise self._locate(data, first_row, error) from None
 
@@ -389,7 +403,7 @@ class TextParser:
         """Find what the parser could not read: it names no row."""
         width = len(self._schema)
         for index, line in enumerate(data.split(b"\n")):
-            fields = line.decode("utf-8", "replace").split(",")
+            fields = line.decode("utf-8", "replace").split(self._separator)
             if len(fields) > width:
                 found = fields[width:]
                 return DataError(
