@@ -1,0 +1,143 @@
+"""Bars of trades and quotes, each computed afresh from lists of what happened in it."""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+SECOND = 10**9
+NAN = math.nan
+
+Bar = dict[str, float]
+
+
+def is_price(value: float) -> bool:
+    return math.isfinite(value) and value > 0
+
+
+def is_size(value: float) -> bool:
+    return math.isfinite(value) and value >= 0
+
+
+@dataclass(frozen=True)
+class Touch:
+    """Best bid and ask since a moment; NaN where a side is empty."""
+
+    since: int
+    bid: float = NAN
+    bid_size: float = NAN
+    ask: float = NAN
+    ask_size: float = NAN
+    quoted: bool = False
+
+    @property
+    def mid(self) -> float:
+        """None of a quoted market that is crossed or locked; pseudo-quotes may meet."""
+        meets = self.bid < self.ask or not self.quoted
+        return 0.5 * (self.bid + self.ask) if meets else NAN
+
+
+def order_flow(before: Touch, after: Touch) -> float:
+    """Cont, Kukanov and Stoikov's contribution of one update."""
+    parts = (
+        (after.bid >= before.bid, after.bid_size),
+        (after.bid <= before.bid, -before.bid_size),
+        (after.ask <= before.ask, -after.ask_size),
+        (after.ask >= before.ask, before.ask_size),
+    )
+    flow = math.fsum(size for counts, size in parts if counts)
+    return 0.0 if math.isnan(flow) else flow
+
+
+@dataclass
+class Tape:
+    """What happened, in order."""
+
+    touches: list[Touch] = field(default_factory=list)
+    flows: list[tuple[int, float]] = field(default_factory=list)
+    trades: list[tuple[int, float, float, int, float, bool]] = field(default_factory=list)  # ..., mid met, is it quoted
+
+    def trade(self, ts: int, price: float, size: float, side: int) -> None:
+        if not is_price(price) or not is_size(size) or size == 0:
+            return
+        standing = self.touches[-1] if self.touches else Touch(ts)
+        self.trades.append((ts, price, size, side, standing.mid, standing.quoted))
+        last = {mine: next((t[1] for t in reversed(self.trades) if t[3] == mine), None) for mine in (1, -1)}
+        if side and not standing.quoted and last[1] is not None and last[-1] is not None:
+            low, high = sorted((last[1], last[-1]))
+            self.touches.append(Touch(ts, low, NAN, high, NAN))
+
+    def quote(self, ts: int, bid: float, bid_size: float, ask: float, ask_size: float) -> None:
+        if bid_size < 0 or ask_size < 0 or math.inf in (bid, bid_size, ask, ask_size) or bid < 0 or ask < 0:
+            return
+        after = Touch(ts, bid if bid > 0 else NAN, bid_size, ask if ask > 0 else NAN, ask_size, quoted=True)
+        if self.touches and self.touches[-1].quoted:
+            self.flows.append((ts, order_flow(self.touches[-1], after)))
+        self.touches.append(after)
+
+
+def bars(events: Sequence[tuple[str, tuple[Any, ...]]]) -> list[Bar]:
+    """One row per second from the first to the last event."""
+    tape = Tape()
+    used = []
+    for method, arguments in events:
+        held = len(tape.touches) + len(tape.trades)
+        getattr(tape, method)(*arguments)
+        if len(tape.touches) + len(tape.trades) > held:
+            used.append(arguments[0])
+    first, last = (-(-ts // SECOND) * SECOND for ts in (used[0], used[-1]))
+    return [bar(tape, end, max(end - SECOND, used[0])) for end in range(first, last + SECOND, SECOND)]
+
+
+def bar(tape: Tape, end: int, begin: int) -> Bar:
+    """What is known at `end` of the second before it; what stands at `begin` counts from there."""
+    now = touch_at(tape, end)
+    past = tape.trades[: bisect.bisect_right(tape.trades, end, key=lambda trade: trade[0])]
+    inside = past[bisect.bisect_right(past, end - SECOND, key=lambda trade: trade[0]) :]
+    ago = touch_at(tape, end - 60 * SECOND).mid
+    return {
+        "ts": end,
+        "bid": now.bid, "bid_size": now.bid_size, "ask": now.ask, "ask_size": now.ask_size, "mid": now.mid,
+        "spread_bps": 1e4 * math.log(now.ask / now.bid) if not math.isnan(now.mid) else NAN,
+        "spread_mean_bps": mean_spread(tape, begin, end),
+        "effective_spread_bps": effective_spread(inside),
+        "price": past[-1][1] if past else NAN,
+        "trades": len(inside),
+        **{
+            f"{name}_volume": math.fsum(size for _, _, size, side, _, _ in inside if side == sign)
+            for name, sign in (("buy", 1), ("sell", -1), ("unknown", 0))
+        },
+        "ofi": math.fsum(flow for ts, flow in tape.flows if end - SECOND < ts <= end) if now.quoted else NAN,
+        "impact_bps": 1e4 * math.log(now.mid / ago),
+    }  # fmt: skip
+
+
+def touch_at(tape: Tape, moment: int) -> Touch:
+    after = bisect.bisect_right(tape.touches, moment, key=lambda touch: touch.since)
+    return tape.touches[after - 1] if after else Touch(moment)
+
+
+def mean_spread(tape: Tape, begin: int, end: int) -> float:
+    """Time-weighted width over time-weighted mid, while there was one."""
+    inside = (bisect.bisect_right(tape.touches, moment, key=lambda touch: touch.since) for moment in (begin, end))
+    standing = [touch_at(tape, begin), *tape.touches[slice(*inside)]]
+    until = [*(touch.since for touch in standing[1:]), end]
+    width = middle = 0.0
+    for touch, since, stop in zip(standing, [begin, *until[:-1]], until, strict=True):
+        if not math.isnan(touch.mid):
+            width += (touch.ask - touch.bid) * (stop - since)
+            middle += touch.mid * (stop - since)
+    return 1e4 * width / middle if middle else NAN
+
+
+def effective_spread(trades: Sequence[tuple[int, float, float, int, float, bool]]) -> float:
+    """Twice what takers paid beyond the mid, over what they traded at the mid. Prints of one order meet one mid."""
+    paid = at_mid = 0.0
+    for _, price, size, side, mid, quoted in trades:
+        if quoted and side and not math.isnan(mid):
+            paid += 2 * side * (price - mid) * size
+            at_mid += mid * size
+    return 1e4 * paid / at_mid if at_mid else NAN
