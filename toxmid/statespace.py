@@ -36,7 +36,7 @@ from toxmid.errors import DataError, NotEnoughDataError, ParameterError
 from toxmid.schema import TIME
 from toxmid.tapes import as_frame
 
-__all__ = ["PARAMETERS", "StateSpace", "StateSpaceResult", "bars_of", "calm_level", "depth", "signed_flow"]
+__all__ = ["PARAMETERS", "StateSpace", "StateSpaceResult"]
 
 Depth = Literal["touch", "volume"]
 PARAMETERS: Final = (
@@ -101,25 +101,31 @@ def bar_seconds(bars: pl.DataFrame) -> float:
     return float((bars["ts"][1] - bars["ts"][0]).total_seconds()) if bars.height > 1 else 1.0
 
 
+def common_seconds(tapes: Sequence[pl.DataFrame]) -> float:
+    """Length of the bars of several tapes, seconds; it must be the same."""
+    lengths = {bar_seconds(tape) for tape in tapes}
+    if len(lengths) != 1:
+        raise DataError("tapes with bars of different lengths", found=sorted(lengths), expected="one length")
+    return lengths.pop()
+
+
 def calm_level(bars: pl.DataFrame, values: pl.Expr) -> pl.Series:
     """Trailing median of the minute means of `values`, per bar: six hours, without the youngest ten minutes.
 
     While history is short half of it is left out instead. Null in the first minute.
     """
-    minutes = (
-        bars.lazy()
-        .select(minute=(pl.col("ts").to_physical() - 1) // _MINUTE, value=values)
-        .group_by("minute", maintain_order=True)
-        .agg(pl.col("value").mean())
-        .with_columns(level=pl.col("value").rolling_median(_HISTORY, min_samples=1).forward_fill())
-        .collect()
-    )
-    age = np.arange(minutes.height) - 1  # the last minute that was over
-    known = age - np.minimum(_LAG, age // 2)
-    levels = minutes["level"].fill_null(math.nan).to_numpy()[np.maximum(known, 0)]
+    value = bars.select(values.cast(pl.Float64)).to_series().fill_null(math.nan).to_numpy()
+    known = np.isfinite(value)
     minute = (bars["ts"].to_physical().to_numpy() - 1) // _MINUTE
-    row = np.searchsorted(minutes["minute"].to_numpy(), minute)
-    return pl.Series(np.where(age >= 0, levels, math.nan)[row]).fill_nan(None)
+    first = np.flatnonzero(np.diff(minute, prepend=minute[0] - 1))
+    # Sums of one minute each, in their own order: a tape cut short gives the same bits.
+    count = np.add.reduceat(known.astype(np.int64), first)
+    total = np.add.reduceat(np.where(known, value, 0.0), first)
+    means = pl.Series(np.where(count > 0, total / np.maximum(count, 1), math.nan)).fill_nan(None)
+    medians = means.rolling_median(_HISTORY, min_samples=1).forward_fill().fill_null(math.nan).to_numpy()
+    age = np.arange(len(first)) - 1  # the last minute that was over
+    levels = np.where(age >= 0, medians[np.maximum(age - np.minimum(_LAG, age // 2), 0)], math.nan)
+    return pl.Series(levels[np.cumsum(np.diff(minute, prepend=minute[0]) > 0)]).fill_nan(None)
 
 
 def depth(bars: pl.DataFrame, kind: Depth) -> pl.Series:
@@ -277,7 +283,7 @@ class StateSpace:
             Fewer than 200 bars with a mid, or a mid that never moves.
         """
         tapes = [bars_of(tape) for tape in (bars if isinstance(bars, list | tuple) else [bars])]
-        seconds = _common_seconds(tapes)
+        seconds = common_seconds(tapes)
         kind: Depth = self.depth or ("touch" if all(map(_has_touch, tapes)) else "volume")
         arrays = [_Tape.of(tape, kind) for tape in tapes]
         observations = sum(int(np.isfinite(tape.y).sum()) for tape in arrays)
@@ -379,13 +385,6 @@ class StateSpaceResult:
             for name, value in self.params.items()
         ]
         return "\n".join([head, *lines])
-
-
-def _common_seconds(tapes: Sequence[pl.DataFrame]) -> float:
-    lengths = {bar_seconds(tape) for tape in tapes}
-    if len(lengths) != 1:
-        raise DataError("tapes with bars of different lengths", found=sorted(lengths), expected="one length")
-    return lengths.pop()
 
 
 def _starts(tapes: Sequence[_Tape], seconds: float) -> list[dict[str, float]]:

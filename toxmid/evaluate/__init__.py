@@ -8,8 +8,23 @@
     A real tape with no truth but what came later.
 """
 
-from toxmid.evaluate.results import Evaluation
+from toxmid.evaluate.forecasts import ForecastEvaluation, evaluate_forecasts
+from toxmid.evaluate.referenced import ReferencedEvaluation, evaluate_referenced
+from toxmid.evaluate.results import Evaluation, Table
 from toxmid.evaluate.rivals import ESTIMATORS, RIVALS, MicroPrice, Rivals
 from toxmid.evaluate.simulated import SimulatedEvaluation, evaluate_simulated
 
-__all__ = ["ESTIMATORS", "RIVALS", "Evaluation", "MicroPrice", "Rivals", "SimulatedEvaluation", "evaluate_simulated"]
+__all__ = [
+    "ESTIMATORS",
+    "RIVALS",
+    "Evaluation",
+    "ForecastEvaluation",
+    "MicroPrice",
+    "ReferencedEvaluation",
+    "Rivals",
+    "SimulatedEvaluation",
+    "Table",
+    "evaluate_forecasts",
+    "evaluate_referenced",
+    "evaluate_simulated",
+]

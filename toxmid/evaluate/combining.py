@@ -2,8 +2,8 @@
 
 With ``y`` the truth (or a later mid) less the quoted mid and ``x`` the estimates less the quoted mid, all in bps,
 ``y = sum b_i x_i + e`` without a constant: a constant would break the symmetry between rising and falling markets.
-An estimate whose coefficient is not told from zero is *encompassed* by the others (Chong and Hendry 1986,
-doi:10.2307/2297428).
+An estimate whose coefficient is not told from zero is *encompassed* by the others (Chong and Hendry
+1986, Review of Economic Studies 53).
 """
 
 from __future__ import annotations
@@ -72,8 +72,8 @@ def combine(clusters: Sequence[Moments], names: Sequence[str], *, group: Mapping
     polars.DataFrame
         The columns of `group`; ``estimator``; ``alone``, its coefficient without the others; ``b``, ``se``, ``p`` in
         company; ``gain``, the share of the remaining squared error that goes when it joins the others; ``clusters``
-        and ``rows``. Nulls for an estimate that never says anything but the quoted mid (it takes no part), and
-        everywhere where the rest cannot be told apart or there are fewer clusters than coefficients.
+        and ``rows``. Null for an estimate that never says anything but the quoted mid (it takes no part), everywhere
+        where the rest cannot be told apart, and ``se`` and ``p`` where there are no more clusters than coefficients.
 
     Examples
     --------
@@ -128,10 +128,13 @@ def _sum(clusters: Sequence[Moments], k: int) -> Moments:
 def _clustered(clusters: Sequence[Moments], total: Moments) -> tuple[_Floats, _Floats]:
     """Coefficients and their covariance, ``g / (g - 1) A^-1 (sum s s') A^-1`` with s the score of a cluster."""
     k, g = len(total.xy), len(clusters)
-    if g <= k or np.linalg.matrix_rank(total.xx) < k:
-        return np.full(k, math.nan), np.full((k, k), math.nan)
+    unknown = np.full((k, k), math.nan)
+    if np.linalg.matrix_rank(total.xx) < k:
+        return unknown[:, 0] if k else np.zeros(0), unknown
     inverse = np.linalg.inv(total.xx)
     b = inverse @ total.xy
+    if g <= k:
+        return b, unknown
     scores = np.stack([cluster.xy - cluster.xx @ b for cluster in clusters])
     return b, g / (g - 1.0) * inverse @ (scores.T @ scores) @ inverse
 

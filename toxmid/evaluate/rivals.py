@@ -373,7 +373,8 @@ def _not_negative(x: _Floats, y: _Floats) -> list[float]:
         raise NotEnoughDataError(
             "too few bars with a mid five minutes later", found=int(known.sum()), expected=f"{_FEWEST_MOVES} or more"
         )
-    coefficients, _ = nnls(x[known].T @ x[known], x[known].T @ y[known])
+    q, r = np.linalg.qr(x[known])
+    coefficients, _ = nnls(r, q.T @ y[known])
     return [float(value) for value in coefficients]
 
 
