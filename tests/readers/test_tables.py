@@ -128,6 +128,14 @@ def test_kinds_from_columns_and_name(tmp_path):
     assert set(kinds("trades", "a")) == {"trades", "liquidations"}
 
 
+@pytest.mark.parametrize("sort", [False, True])
+def test_two_files_of_which_one_has_ids(tmp_path, tape, sort):
+    paths = [saved(tape, tmp_path / "a", "parquet"), saved(tape.drop("id"), tmp_path / "b", "parquet")]
+    frame = open_tape(paths, "trades", sort=sort).frame()
+    assert frame.height == 20
+    assert frame["id"].null_count() == 10
+
+
 def test_book_of_a_frame(tmp_path):
     book = pl.DataFrame({"ts": [NS], "side": ["bid"], "price": [1.0], "size": [1.0], "snapshot": [1], "note": ["x"]})
     assert read_book(saved(book, tmp_path / "a", "parquet"))["snapshot"].to_list() == [True]

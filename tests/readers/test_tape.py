@@ -68,6 +68,11 @@ def test_empty_window_keeps_the_columns(write):
     )
 
 
+def test_empty_window_of_an_inverse_market_keeps_its_lots(write):
+    frame = read_trades(write("a.csv", HEADER + COIN_M.format(4)), start="2026-01-01")
+    assert (frame.height, frame.schema["lots"]) == (0, pl.Int64)
+
+
 def test_duplicates_by_id_only(write):
     twins = trade(1).replace(",1,buy", ",,buy")
     text = HEADER + trade(0) + trade(0, price="21") + twins + twins + trade(2)

@@ -51,5 +51,6 @@ def _merged(runs: list[pl.DataFrame], slab: int) -> Iterator[pl.DataFrame]:
         times = [run["ts"].to_physical() for run in runs]
         cut = min(int(time[min(step, len(time)) - 1]) for time in times)
         ends = [int(time.search_sorted(cut, side="right")) for time in times]
-        yield pl.concat([run[:end] for run, end in zip(runs, ends, strict=True)]).sort("ts", maintain_order=True)
+        parts = [run[:end] for run, end in zip(runs, ends, strict=True)]
+        yield pl.concat(parts, how="diagonal").sort("ts", maintain_order=True)
         runs = [run[end:] for run, end in zip(runs, ends, strict=True) if end < run.height]

@@ -118,8 +118,9 @@ class Tape:
 
     def frame(self) -> pl.DataFrame:
         """The whole tape as one canonical frame."""
-        frames = [frame for frame in self.frames() if frame.height]
-        return pl.concat(frames) if frames else empty(self.kind)
+        # Diagonal, because of two files one may have an optional column that the other lacks.
+        frames = list(self.frames())
+        return pl.concat(frames, how="diagonal") if frames else empty(self.kind)
 
     def _canonical_frames(self) -> Iterator[pl.DataFrame]:
         seen, differences = _Seen(), Differences()
