@@ -216,7 +216,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bits(
 ) -> None:
     chance = random.Random(workers)
     killed = 0
-    for _ in range(2):
+    for _ in range(workers):
         finished = len(list(out.glob("*/*/manifest.json")))
         process = start(tapes, out, workers, out.with_name("run.py"))
         wait_for_parts(out, process, more_than=finished)
