@@ -1,0 +1,90 @@
+"""Pieces made ahead in a thread: the same pieces, no thread left over."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from toxmid.prefetch import prefetched
+
+
+def wait_for(condition: Callable[[], bool]) -> bool:
+    """Give other threads up to five seconds."""
+    for _ in range(500):
+        if condition():
+            return True
+        time.sleep(0.01)
+    return False
+
+
+@pytest.mark.parametrize("ahead", [1, 2, 10])
+def test_same_pieces_in_the_same_order(ahead: int) -> None:
+    assert list(prefetched(iter(range(200)), ahead=ahead)) == list(range(200))
+    assert list(prefetched(iter([]), ahead=ahead)) == []
+
+
+def test_pieces_may_be_anything() -> None:
+    """An exception that is a piece is not one that was raised."""
+    assert list(prefetched(iter([None, 0, "end"]))) == [None, 0, "end"]
+
+
+def test_error_comes_where_its_piece_would() -> None:
+    def make() -> Iterator[int]:
+        yield 1
+        yield 2
+        raise ValueError("the third is rotten")
+
+    feed = prefetched(make())
+    assert [next(feed), next(feed)] == [1, 2]
+    with pytest.raises(ValueError, match="rotten"):
+        next(feed)
+
+
+def test_not_too_far_ahead() -> None:
+    """`ahead` pieces wait, one is in the hands of the maker and one in those of the taker."""
+    made: list[int] = []
+
+    def make() -> Iterator[int]:
+        for i in range(50):
+            made.append(i)
+            yield i
+
+    feed = prefetched(make(), ahead=3)
+    assert next(feed) == 0
+    assert wait_for(lambda: len(made) == 5)
+    time.sleep(0.05)
+    assert len(made) == 5
+    feed.close()  # type: ignore[attr-defined]
+
+
+def test_work_goes_on_meanwhile() -> None:
+    """The next piece is made while this one is in use."""
+    made = threading.Event()
+
+    def make() -> Iterator[int]:
+        yield 1
+        made.set()
+        yield 2
+
+    feed = prefetched(make())
+    assert next(feed) == 1
+    assert made.wait(5.0)
+    assert list(feed) == [2]
+
+
+def test_stopping_early_stops_the_thread() -> None:
+    before = threading.active_count()
+    feed = prefetched(iter(range(1000)))
+    assert next(feed) == 0
+    assert threading.active_count() == before + 1
+    feed.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == before
+
+
+def test_never_started_is_no_thread() -> None:
+    before = threading.active_count()
+    prefetched(iter(range(3)))
+    assert threading.active_count() == before
