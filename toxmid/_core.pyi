@@ -1,0 +1,82 @@
+"""Types of the compiled core: the state of one engine and the methods that hand it events.
+
+Times are int64 nanoseconds since 1970 UTC, prices quote currency, sizes base coin. Columns are contiguous arrays of one
+length per table: ``ts`` and ``lots`` int64, prices and sizes float64, ``side`` int8, ``snapshot`` uint8.
+"""
+
+from typing import Any, Final, Self, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from typing_extensions import disjoint_base
+
+from toxmid.instrument import Instrument
+from toxmid.params import Params
+
+_Columns: TypeAlias = dict[str, npt.NDArray[Any]]
+# Six, in the order of KIND_NAMES, each sorted by time.
+_Tables: TypeAlias = tuple[_Columns | None, ...]
+_Int: TypeAlias = int | np.integer[Any]
+_Float: TypeAlias = float | np.floating[Any]
+
+KIND_NAMES: Final[tuple[str, ...]]  # kinds of event, in the order in which those of one time are taken
+REASON_NAMES: Final[tuple[str, ...]]  # why a row was refused
+REGIME_NAMES: Final[tuple[str, ...]]  # by code, column `regime` of bars
+EPISODE_NAMES: Final[tuple[str, ...]]  # by code, column `kind` of episodes
+
+# (name, "i8" or "f8") of the columns of a row, as numpy.dtype takes them; a row is packed, 8 bytes a column.
+BAR_FIELDS: Final[list[tuple[str, str]]]
+BUCKET_FIELDS: Final[list[tuple[str, str]]]
+EPISODE_FIELDS: Final[list[tuple[str, str]]]
+
+@disjoint_base
+class Columns:
+    """The columns of one table, held for the loop over them."""
+
+    def __new__(cls, columns: _Columns, names: tuple[str, ...], needs_side: bool = False) -> Self: ...
+
+@disjoint_base
+class BucketCore:
+    """The volume clock alone."""
+
+    @property
+    def used(self) -> int: ...  # rows
+    @property
+    def rejected(self) -> int: ...  # rows
+    def __new__(cls, params: Params, instrument: Instrument) -> Self: ...
+    def run(self, trades: _Columns) -> None: ...
+    def drain_buckets(self) -> bytes: ...  # rows of BUCKET_FIELDS
+
+@disjoint_base
+class Core:
+    """State of one engine, and the methods that hand it events."""
+
+    def __new__(cls, params: Params | None, instrument: Instrument | None, *args: Any, **kwargs: Any) -> Self: ...
+    def __init__(self, params: Params, instrument: Instrument) -> None: ...
+    # One event; ts in ns, side +1 / -1 / 0.
+    def trade(self, ts: _Int, price: _Float, size: _Float, side: _Int = 0, lots: _Int = 0) -> None: ...
+    def quote(self, ts: _Int, bid: _Float, bid_size: _Float, ask: _Float, ask_size: _Float) -> None: ...
+    def book(self, ts: _Int, side: _Int, price: _Float, size: _Float, snapshot: bool = False) -> None: ...
+    def liquidation(self, ts: _Int, side: _Int, price: _Float, size: _Float) -> None: ...
+    def mark_price(self, ts: _Int, price: _Float) -> None: ...
+    def reference_trade(self, ts: _Int, price: _Float, size: _Float, side: _Int = 0) -> None: ...
+    # Many events.
+    def run(self, tables: _Tables) -> None: ...
+    def feed_without_prints(self) -> None: ...
+    def finish(self) -> None: ...
+    # What is known.
+    def peek(self) -> dict[str, Any] | None: ...  # the open bar: columns of BAR_FIELDS; None before the first event
+    def peek_terms(self) -> tuple[float, ...]: ...  # mid, implied mid (price), terms (bps), memory (s)
+    def drain_bars(self) -> bytes: ...  # rows of BAR_FIELDS
+    def drain_buckets(self) -> bytes: ...  # rows of BUCKET_FIELDS
+    def drain_episodes(self) -> bytes: ...  # rows of EPISODE_FIELDS
+    def tally(self) -> dict[str, Any]: ...  # counts; "used" by kind, "rejected" by kind and reason
+    def book_levels(self, side: _Int, limit: int = -1) -> list[tuple[float, float]]: ...  # (price, size), best first
+    def open_bucket(self) -> dict[str, Any]: ...
+    def open_episodes(self) -> dict[str, int]: ...  # kind: onset, ns
+    def warmth(self) -> dict[str, int]: ...  # days, minutes, values, steps
+    @property
+    def now(self) -> int: ...  # ns; 0 before the first event
+    # State as a value.
+    def save_state(self) -> bytes: ...
+    def load_state(self, state: bytes) -> None: ...
