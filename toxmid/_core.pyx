@@ -18,7 +18,7 @@ from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 from toxmid.errors import DataError, FileError
-from toxmid.steps.book cimport ASK, BID, Book, Side, book_init, book_judge, book_price, book_row, side_next, side_size
+from toxmid.steps.book cimport ASK, BID, Book, Side, book_init, book_price, book_will_move, side_next, side_size
 from toxmid.steps.bulk cimport bulk_advance, bulk_add, bulk_init, Bulk
 from toxmid.steps.calm cimport calm_init
 from toxmid.steps.classify cimport RULE_EMO, RULE_LEE_READY, RULE_QUOTE, RULE_SIDE, RULE_TICK, signing_init
@@ -29,7 +29,7 @@ from toxmid.steps.grid cimport Grid, grid_init, grid_steps
 from toxmid.steps.implied cimport ImpliedParams, implied_init
 from toxmid.steps.machine cimport (BarRow, Machine, Past, _close_step, _settle, machine_book, machine_finish,
                                    machine_liquidation, machine_mark, machine_quote, machine_reference, machine_trade)
-from toxmid.steps.lots cimport Lots, lots_countable, lots_look, lots_of, lots_of_run, lots_per_coin
+from toxmid.steps.lots cimport Lots, lots_countable, lots_of, lots_of_run, lots_per_coin
 from toxmid.steps.memory cimport Block, block_reserve
 from toxmid.steps.touch cimport touch_init
 from toxmid.steps.trailing cimport Trailing
@@ -153,6 +153,53 @@ cdef int _machine_blocks(Machine *m, Block **out) noexcept:
     out[n + 4] = &m.bars
     out[n + 5] = &m.episode_rows
     return n + 6
+
+
+cdef int _clone_book(Book *b) except -1:
+    """Give a copied book blocks of its own: -1 and MemoryError where there is no room."""
+    cdef Block *blocks[MAX_BLOCKS]
+    cdef Block own
+    cdef int i, n = _book_blocks(b, blocks)
+    for i in range(n):
+        memset(&own, 0, sizeof(Block))
+        if block_reserve(&own, blocks[i].used + 8) < 0:
+            raise MemoryError()
+        if blocks[i].used:
+            memcpy(own.data, blocks[i].data, blocks[i].used)
+        own.used = blocks[i].used
+        blocks[i][0] = own
+    return 0
+
+
+cdef void _free_book(Book *b) noexcept:
+    cdef Block *blocks[MAX_BLOCKS]
+    cdef int i, n = _book_blocks(b, blocks)
+    for i in range(n):
+        free(blocks[i].data)
+
+
+cdef int _look_ahead(Machine *ahead) except -1:
+    """Let a copy of a machine settle its moment and close its step, writing to no block of the original."""
+    cdef bint cloned = book_will_move(&ahead.book)
+    cdef int code
+    if cloned:
+        _clone_book(&ahead.book)
+    ahead.peeking = True
+    code = _settle(ahead)
+    if code == 0:
+        code = _close_step(ahead)
+    if cloned:
+        _free_book(&ahead.book)
+    if code < 0:
+        raise _error(code, TRADE, None, ahead.now, ahead.now)
+    return 0
+
+
+cdef int64_t _nanoseconds(object ts) except? -1:
+    """A time as a whole number: a double has steps of 256 ns in these years, and would move events without a word."""
+    if isinstance(ts, float):
+        raise TypeError("ts must be whole nanoseconds since 1970, not a float")
+    return ts
 
 
 cdef void _clock_init(VolumeClock *c, object params) except *:
@@ -344,8 +391,6 @@ cdef class BucketCore:
         """
         cdef Columns t = Columns(trades, ("price", "size"))
         cdef int code = 0
-        if t.has_lots and t.n:
-            lots_look(&self.lots, &t.b[0], &t.lots[0], t.n)
         with nogil:
             while t.i < t.n and code >= 0:
                 self._take_run(t)
@@ -435,7 +480,6 @@ cdef class Core:
         m.flow.half_life = params.toxic_half_life
         m.flow.coins_per_unit = 1.0
         m.set.stale = params.duration_ns("stale_memory") * 1e-9
-        m.set.torn = params.duration_ns("torn_memory") * 1e-9
         m.set.toxic_score = params.toxic_score
         venue_init(&m.reference, params.reference_width)
         for i in range(EPISODE_KINDS):
@@ -457,60 +501,66 @@ cdef class Core:
 
     # One event.
 
-    def trade(self, int64_t ts, double price, double size, int side=0, int64_t lots=0):
+    def trade(self, ts, double price, double size, int side=0, int64_t lots=0):
         """trade(ts, price, size, side=0, lots=0)
 
         Take one print: time in ns, price in quote currency, size in base coin, side of the taker (+1, -1, 0 unknown).
         """
-        cdef int code = machine_trade(&self.m, ts, price, size, side, lots)
+        cdef int64_t time = _nanoseconds(ts)
+        cdef int code = machine_trade(&self.m, time, price, size, side, lots)
         if code < 0:
-            raise _error(code, TRADE, None, ts, self.m.now)
+            raise _error(code, TRADE, None, time, self.m.now)
 
-    def quote(self, int64_t ts, double bid, double bid_size, double ask, double ask_size):
+    def quote(self, ts, double bid, double bid_size, double ask, double ask_size):
         """quote(ts, bid, bid_size, ask, ask_size)
 
         Take one best bid and ask; NaN or 0 where a side is empty.
         """
-        cdef int code = machine_quote(&self.m, ts, bid, bid_size, ask, ask_size)
+        cdef int64_t time = _nanoseconds(ts)
+        cdef int code = machine_quote(&self.m, time, bid, bid_size, ask, ask_size)
         if code < 0:
-            raise _error(code, QUOTE, None, ts, self.m.now)
+            raise _error(code, QUOTE, None, time, self.m.now)
 
-    def book(self, int64_t ts, int side, double price, double size, bint snapshot=False):
+    def book(self, ts, int side, double price, double size, bint snapshot=False):
         """book(ts, side, price, size, snapshot=False)
 
         Take one row of an L2 book: absolute size at a price of the bid (+1) or ask (-1) side, 0 deletes it. The first
         row of a snapshot after rows that were none clears the book. Rows of one time are one message.
         """
-        cdef int code = machine_book(&self.m, ts, side, price, size, snapshot)
+        cdef int64_t time = _nanoseconds(ts)
+        cdef int code = machine_book(&self.m, time, side, price, size, snapshot)
         if code < 0:
-            raise _error(code, BOOK, None, ts, self.m.now)
+            raise _error(code, BOOK, None, time, self.m.now)
 
-    def liquidation(self, int64_t ts, int side, double price, double size):
+    def liquidation(self, ts, int side, double price, double size):
         """liquidation(ts, side, price, size)
 
         Take one record of a liquidation feed; side of the forced order (-1: a long was liquidated).
         """
-        cdef int code = machine_liquidation(&self.m, ts, side, price, size)
+        cdef int64_t time = _nanoseconds(ts)
+        cdef int code = machine_liquidation(&self.m, time, side, price, size)
         if code < 0:
-            raise _error(code, LIQUIDATION, None, ts, self.m.now)
+            raise _error(code, LIQUIDATION, None, time, self.m.now)
 
-    def mark_price(self, int64_t ts, double price):
+    def mark_price(self, ts, double price):
         """mark_price(ts, price)
 
         Take one mark price of the venue.
         """
-        cdef int code = machine_mark(&self.m, ts, price)
+        cdef int64_t time = _nanoseconds(ts)
+        cdef int code = machine_mark(&self.m, time, price)
         if code < 0:
-            raise _error(code, MARK, None, ts, self.m.now)
+            raise _error(code, MARK, None, time, self.m.now)
 
-    def reference_trade(self, int64_t ts, double price, double size, int side=0):
+    def reference_trade(self, ts, double price, double size, int side=0):
         """reference_trade(ts, price, size, side=0)
 
         Take one trade of another venue of the same coin.
         """
-        cdef int code = machine_reference(&self.m, ts, price, size, side)
+        cdef int64_t time = _nanoseconds(ts)
+        cdef int code = machine_reference(&self.m, time, price, size, side)
         if code < 0:
-            raise _error(code, REFERENCE, None, ts, self.m.now)
+            raise _error(code, REFERENCE, None, time, self.m.now)
 
     # Arrays.
 
@@ -531,8 +581,6 @@ cdef class Core:
             for k, t in enumerate(tables)
         ]
         t0, t1, t2, t3, t4, t5 = given
-        if t0 is not None and t0.has_lots and t0.n:
-            lots_look(&m.lots, &t0.b[0], &t0.lots[0], t0.n)
         for k in range(KINDS):
             head[k] = INT64_MAX
             if given[k] is not None and len(tables[k]["ts"]):
@@ -603,15 +651,9 @@ cdef class Core:
         Nothing of the state changes.
         """
         cdef Machine ahead = self.m
-        cdef int code
         if not ahead.started:
             return None
-        ahead.peeking = True
-        code = _settle(&ahead)
-        if code == 0:
-            code = _close_step(&ahead)
-        if code < 0:
-            raise _error(code, TRADE, None, ahead.now, ahead.now)
+        _look_ahead(&ahead)
         return ahead.row
 
     def peek_terms(self):
@@ -622,9 +664,7 @@ cdef class Core:
         cdef Machine ahead = self.m
         if not ahead.started:
             return (NAN,) * 8
-        ahead.peeking = True
-        _settle(&ahead)
-        _close_step(&ahead)
+        _look_ahead(&ahead)
         return (ahead.touch.mid, ahead.implied.value, ahead.implied.asymmetry, ahead.implied.volume_gap,
                 ahead.implied.credibility_gap, ahead.implied.toxic_gap, ahead.implied.reference_gap, ahead.row.memory)
 

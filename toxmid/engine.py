@@ -214,7 +214,8 @@ class Terms(dict[str, float]):
 
     ``asymmetry``: what the untouched side of a torn spread says. ``volume``: how far the quoted mid has run ahead of
     what volume supports. ``credibility``: how much farther back the last price lies that was made in a tight market.
-    ``toxic``: the way to the de-biased toxic mean (0 unless its weight was fitted). ``reference``: what another venue's corridor takes off. `memory` is the half-life of the toxic means at the
+    ``toxic``: the way to the de-biased toxic mean (0 unless its weight was fitted). ``reference``: what another venue's
+    corridor takes off. `memory` is the half-life of the toxic means at the
     credibility of this moment, seconds.
     """
 

@@ -72,7 +72,8 @@ class _Stream:
         self._load()
         if self._piece is not None:
             more: Columns = self._piece
-            self._piece = {name: np.concatenate([held[name], more[name]]) for name in held}
+            # An optional column that one piece lacks is unknown for the rest of this moment's rows as well.
+            self._piece = {name: np.concatenate([held[name], more[name]]) for name in held if name in more}
         else:
             self._piece = held
 

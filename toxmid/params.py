@@ -72,7 +72,6 @@ class Params:
     pulled_limit: float = _number(1.5, 0.0, 2.0, "1", "largest share that can be learnt")
     pulled_memory: str = _duration("300s", "10s", "1d", "memory of that learning")
     stale_memory: str = _duration("3s", "100ms", "10m", "how long a print tells of a spread, with trades alone")
-    torn_memory: str = _duration("20s", "100ms", "10m", "how long a print tells of a pulled side, with trades alone")
     drift_memory: str = _duration("40s", "1s", "1d", "memory of the drift that learning takes off")
     spread_memory: str = _duration("10s", "1s", "10m", "memory of the spread in the credibility of a price")
     volume_memory: str = _duration("3s", "1s", "10m", "memory of volume in the belief in a price")

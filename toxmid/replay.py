@@ -20,6 +20,7 @@ from toxmid.params import Params
 from toxmid.progress import Progress
 from toxmid.readers import Tape, open_tape
 from toxmid.schema import Kind, canonical, parse_time
+from toxmid.tapes import found_instrument
 
 __all__ = ["Replay", "replay"]
 
@@ -176,6 +177,9 @@ def replay(
     """
     if workers < 1:
         raise ParameterError("out of range", column="workers", found=workers, expected="1 or more")
+    for value, kind, name in ((params, Params, "params"), (instrument, Instrument, "instrument")):
+        if value is not None and not isinstance(value, kind):
+            raise ParameterError(f"{name} must be a toxmid.{kind.__name__}", found=type(value).__name__)
     params = params or Params()
     window = (start, end)
     given = {
@@ -194,7 +198,7 @@ def replay(
             return Replay.load(out)
     engine = _engine(params, _instrument(tapes, instrument), state)
     before = engine.tally()
-    if "liquidations" in tapes and not any(frame.height for frame in tapes["liquidations"].frames()):
+    if "liquidations" in tapes and _is_without_rows(tapes["liquidations"]):
         engine.feed_without_prints()
     with Progress(label="replay", quiet=not progress) as bar:
         bars, buckets, events = _run(engine, tapes, workers, bar)
@@ -248,7 +252,7 @@ class _FrameTape:
         if bounds[1] is not None:
             frame = frame.filter(ts < bounds[1])
         self._frame = frame
-        self.instrument = Instrument()
+        self.instrument = found_instrument(frame) if kind == "trades" else Instrument()
         self.inputs = [{"path": None, "format": "table", "rows": self._rows, "bytes": None, "sha256": None}]
 
     @property
@@ -257,7 +261,8 @@ class _FrameTape:
         excluded = {"outside_window": outside} if outside else {}
         return {"rows_read": self._rows, "rows_used": self._frame.height, **excluded}
 
-    def frames(self) -> Iterator[pl.DataFrame]:
+    def frames(self, *, ordered: bool = False) -> Iterator[pl.DataFrame]:
+        del ordered  # whoever takes the frame checks it: a table has no file to name
         yield self._frame
 
 
@@ -275,6 +280,11 @@ def _open(
         name: _tape(given[name], name, instrument if name != "reference" else None, window, sort, allow_partial)
         for name in there
     }
+
+
+def _is_without_rows(tape: _AnyTape) -> bool:
+    """Has a tape no row at all, whatever window was asked for? What a feed is must not depend on where a run ends."""
+    return not any(tape.counts["rows_read"] - tape.counts.get("other_kinds", 0) for _ in tape.frames())
 
 
 def _is_files(source: Any) -> bool:
@@ -297,12 +307,12 @@ def _tape(
 
 def _instrument(tapes: Mapping[str, _AnyTape], given: Instrument | None) -> Instrument:
     """What the user says; else what the first tape that knows its market says."""
-    if given is not None and not any(isinstance(tape, Tape) for tape in tapes.values()):
-        return given
     for name in ("trades", "quotes", "book", "liquidations"):
         if isinstance(tapes.get(name), Tape):
-            return tapes[name].instrument
-    return given or Instrument()
+            return tapes[name].instrument  # what the user says is in it
+    if given is not None or "trades" not in tapes:
+        return given or Instrument()
+    return tapes["trades"].instrument
 
 
 def _inputs(tapes: Mapping[str, _AnyTape]) -> list[dict[str, Any]]:
@@ -338,7 +348,7 @@ def _run(
     engine: Engine, tapes: Mapping[str, _AnyTape], workers: int, bar: Progress
 ) -> tuple[list[pl.DataFrame], list[pl.DataFrame], list[pl.DataFrame]]:
     """Feed the engine round by round and collect its rows."""
-    sources: dict[str, Iterator[pl.DataFrame]] = {name: tape.frames() for name, tape in tapes.items()}
+    sources: dict[str, Iterator[pl.DataFrame]] = {name: tape.frames(ordered=True) for name, tape in tapes.items()}
     if workers > 1:
         from toxmid.prefetch import prefetched
 
@@ -401,12 +411,15 @@ def _input_counts(tape: _AnyTape, used: int, refused: dict[str, int]) -> dict[st
     """What became of the rows of one input. Where a row of a file makes several events (levels of a book snapshot), the
     engine's refusals are events and stand beside the rows, not among them."""
     counts = dict(tape.counts)
-    read, kept = counts.pop("rows_read"), counts.pop("rows_used")
+    # A recording holds rows of several kinds; those of the others are read as what they are, or not asked for.
+    others = counts.pop("other_kinds", 0)
+    read, kept = counts.pop("rows_read") - others, counts.pop("rows_used")
     refused = {reason: n for reason, n in refused.items() if n}
     events = used + sum(refused.values())
     row_by_row = events == kept
     return {
         "rows_read": read,
+        "rows_of_other_kinds": others,
         "rows_used": kept - sum(refused.values()) if row_by_row else kept,
         "rejected": {**counts, **(refused if row_by_row else {})},
         "events": events,

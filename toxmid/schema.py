@@ -29,6 +29,7 @@ __all__ = [
     "UNKNOWN",
     "Field",
     "Kind",
+    "as_frame",
     "canonical",
     "columns",
     "empty",
@@ -173,7 +174,7 @@ def canonical(table: Any, kind: Kind, *, instrument: Instrument | None = None) -
     └─────────────────────────┴───────┴──────┴──────┘
     """
     fields = _fields(kind)
-    frame = _frame(table)
+    frame = as_frame(table)
     _require(frame, kind, fields)
     present = [field for field in fields if field.name in frame.columns]
     result = pl.DataFrame([_column(frame[field.name], field, kind) for field in present])
@@ -296,7 +297,7 @@ def _fields(kind: Kind) -> tuple[Field, ...]:
     return TABLES[kind]
 
 
-def _frame(table: Any) -> pl.DataFrame:
+def as_frame(table: Any) -> pl.DataFrame:
     if isinstance(table, pl.DataFrame):
         return table
     if isinstance(table, pl.LazyFrame):

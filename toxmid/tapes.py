@@ -7,10 +7,10 @@ from typing import Any
 import polars as pl
 
 from toxmid.errors import DataError
-from toxmid.schema import Kind, canonical
-from toxmid.schema import _frame as as_frame
+from toxmid.instrument import Instrument
+from toxmid.schema import Kind, as_frame, canonical
 
-__all__ = ["as_frame", "in_order", "with_sides", "without_sizes"]
+__all__ = ["as_frame", "found_instrument", "in_order", "with_sides", "without_sizes"]
 
 
 def with_sides(trades: Any) -> pl.DataFrame:
@@ -61,3 +61,30 @@ def in_order(table: Any, kind: Kind) -> pl.DataFrame:
         found = str(frame["ts"][row])
         raise DataError(f"time goes back in the {kind}", row=row, column="ts", found=found, expected="rows by time")
     return frame
+
+
+def found_instrument(trades: pl.DataFrame) -> Instrument:
+    """What canonical trades say of their market: where lots are worth a fixed amount of quote currency, not of coin,
+    they are contracts of an inverse market.
+
+    Examples
+    --------
+    >>> tape = pl.DataFrame({"price": [20.0, 25.0], "size": [1.0, 1.2], "lots": [2, 3]})
+    >>> found_instrument(tape).contract_value
+    10.0
+    """
+    if "lots" not in trades.columns or trades.height < 2:
+        return Instrument()
+    good = trades.filter(pl.col("lots") > 0, pl.col("price") > 0, pl.col("size") > 0)
+    coin = good["size"] / good["lots"]
+    quote = coin * good["price"]
+    if not good.height or _is_constant(coin) or not _is_constant(quote):
+        return Instrument()
+    value = float(f"{quote[0]:.9g}")
+    return Instrument(contract_value=value, lot=1.0, inverse=True, origin={
+        "contract_value": "found", "lot": "found", "inverse": "found"
+    })  # fmt: skip
+
+
+def _is_constant(values: pl.Series) -> bool:
+    return bool(((values - values[0]).abs() <= 1e-9 * values[0]).all())

@@ -13,7 +13,7 @@ from toxmid.instrument import Instrument
 from toxmid.params import Params
 from toxmid.spreads import Rule
 from toxmid.spreads import classify as classify_trades
-from toxmid.tapes import with_sides
+from toxmid.tapes import found_instrument, with_sides
 from toxmid.whole_sample import Classifier, vpin_whole_sample
 
 __all__ = ["vpin"]
@@ -88,8 +88,8 @@ def vpin(
     polars.DataFrame
         A row per closed bucket: ``bucket`` from 0, ``ts_open, ts_close, volume, buy_volume, sell_volume,
         unknown_volume`` (base coin), ``imbalance`` (buy - sell) / volume, ``vpin`` in [0, 1] (null until there are
-        `window` buckets, and where every side is unknown) and ``vpin_rank``, the share of the values of the 90 days before that lie below it
-        (null until 2 x `window` buckets have closed).
+        `window` buckets, and where every side is unknown) and ``vpin_rank``, the share of the values of the 90 days
+        before that lie below it (null until 2 x `window` buckets have closed).
 
     Raises
     ------
@@ -141,9 +141,9 @@ def vpin(
         bvc_bar=bar,
         bvc_df=df,
     )
-    columns = schema.columns(_signed(trades, quotes, classify, instrument), "trades")
-    clock = _core.BucketCore(params, instrument or Instrument())
-    clock.run(columns)
+    tape = _signed(trades, quotes, classify, instrument)
+    clock = _core.BucketCore(params, instrument or found_instrument(tape))
+    clock.run(schema.columns(tape, "trades"))
     return buckets_frame(clock.drain_buckets()).select(_COLUMNS)
 
 

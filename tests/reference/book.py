@@ -28,7 +28,7 @@ class Book:
     left_crossed: int = 0
 
     def row(self, side: int, price: float, size: float, snapshot: bool) -> None:
-        if snapshot and not self.in_snapshot:
+        if snapshot and (not self.in_snapshot or not self.open):
             for some in (BID, ASK):
                 self.levels[some].clear()
                 self.set_now[some].clear()

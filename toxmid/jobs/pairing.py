@@ -93,13 +93,15 @@ class _Found:
     named: bool  # whose it is, only its name says, where letters of the symbol may have been replaced
 
 
-def pair_files(source: Source, *, kinds: Iterable[Kind] = KINDS, formats: Iterable[str] | None = None) -> list[Job]:
+def pair_files(
+    source: Source | Mapping[Kind, Source], *, kinds: Iterable[Kind] = KINDS, formats: Iterable[str] | None = None
+) -> list[Job]:
     """Put the files of each market and day together.
 
     Parameters
     ----------
-    source : path, glob, folder, or list of them
-        Folders are searched with all folders below them.
+    source : path, glob, folder, or list of them; or a mapping of kind to such sources
+        Folders are searched with all folders below them. In a mapping the files of each kind are used for that only.
     kinds : iterable of str
         Kinds to use; others are passed over.
     formats : iterable of str, optional
@@ -135,9 +137,17 @@ def pair_files(source: Source, *, kinds: Iterable[Kind] = KINDS, formats: Iterab
     ...     print(job.name, *job.files)
     binance-delivery_AVAXUSD_PERP/2025-10-10 trades liquidations
     """
-    wanted = _known_kinds(kinds)
     chosen = None if formats is None else tuple(formats)
-    found = [file for path in _paths(source) if (file := _look(path, wanted, chosen)) is not None]
+    sources: list[tuple[tuple[Kind, ...], Source]]
+    if isinstance(source, Mapping):
+        wanted = _known_kinds(source)
+        sources = [((kind,), files) for kind, files in source.items()]
+    else:
+        wanted = _known_kinds(kinds)
+        sources = [(wanted, source)]
+    found = [
+        file for kinds, files in sources for path in _paths(files) if (file := _look(path, kinds, chosen)) is not None
+    ]
     if not found:
         raise FileError("none of the files holds what was asked for", expected=", ".join(wanted))
     jobs = [job for market in _markets(found) for job in _jobs(market)]

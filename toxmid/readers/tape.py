@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import numpy as np
 import polars as pl
 
 from toxmid.errors import DataError
@@ -16,7 +17,7 @@ from toxmid.readers.base import Format, Identity, Lines, Table, divided
 from toxmid.readers.files import Head, fingerprint
 from toxmid.readers.order import in_order
 from toxmid.readers.snapshots import Differences
-from toxmid.schema import Kind, canonical, empty
+from toxmid.schema import MIN_NS, Kind, canonical, empty
 
 __all__ = ["Opened", "Tape"]
 
@@ -93,8 +94,13 @@ class Tape:
             for file in self._files
         ]
 
-    def frames(self) -> Iterator[pl.DataFrame]:
+    def frames(self, *, ordered: bool = False) -> Iterator[pl.DataFrame]:
         """Canonical frames, file after file, in pieces of about a quarter of a million rows.
+
+        Parameters
+        ----------
+        ordered : bool
+            A time that goes back is an error that names file and row.
 
         Raises
         ------
@@ -102,7 +108,7 @@ class Tape:
             As soon as the bad place is reached; what was handed out before is then not to be kept.
         """
         self._start()
-        frames = self._canonical_frames()
+        frames = self._canonical_frames(ordered and not self._sort)
         for frame in self._sorted(frames) if self._sort else frames:
             self.rows += frame.height
             yield frame
@@ -122,13 +128,15 @@ class Tape:
         frames = list(self.frames())
         return pl.concat(frames, how="diagonal") if frames else empty(self.kind)
 
-    def _canonical_frames(self) -> Iterator[pl.DataFrame]:
-        seen, differences = _Seen(), Differences()
+    def _canonical_frames(self, ordered: bool) -> Iterator[pl.DataFrame]:
+        seen, differences, order = _Seen(), Differences(), _Order()
         converters = {file.format.name: file.format.converter(self.kind) for file in self._files}
         for file in self._files:
             table, convert = file.format.tables[self.kind], converters[file.format.name]
             for lines in file.format.lines(file.head, self.kind, allow_partial=self._allow_partial):
                 frame = self._judged(lines, table, file, seen)
+                if ordered:
+                    order.check(frame, file)
                 rows = self._in_base_coin(convert(frame), table, file)
                 rows = differences.apply(rows) if table.whole else rows
                 yield canonical(rows, self.kind, instrument=self.instrument)
@@ -226,6 +234,31 @@ def _times(column: str, unit: float) -> pl.Expr:
     """Contracts times their worth in coin, on the decimal grid: 3 contracts of 0.1 are 0.3, which 3 * 0.1 is not."""
     per_coin = round(1 / unit)
     return divided(column, per_coin) if per_coin > 1 and per_coin * unit == 1 else pl.col(column) * unit
+
+
+class _Order:
+    """Finds the first row whose time lies before that of the row before it."""
+
+    def __init__(self) -> None:
+        self._latest = MIN_NS
+
+    def check(self, frame: pl.DataFrame, file: Opened) -> None:
+        if frame.height == 0:
+            return
+        times = frame["ts"]
+        back = times < times.shift(1, fill_value=self._latest)
+        if back.any():
+            index = int(back.arg_max() or 0)
+            earlier = times[index - 1] if index else self._latest
+            raise DataError(
+                "time goes back; sort the rows, or let the reader sort them",
+                file=str(file.head.path),
+                row=int(frame["row"][index]),
+                column="ts",
+                found=str(np.datetime64(int(times[index]), "ns")),
+                expected=f"{np.datetime64(int(earlier), 'ns')} or later",
+            )
+        self._latest = int(times[-1])
 
 
 class _Seen:

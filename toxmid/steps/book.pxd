@@ -426,47 +426,16 @@ cdef inline void _repair(Book *b, Tally *tally) noexcept nogil:
         tally.levels_removed += removed
 
 
-cdef inline bint _stands(const Side *s, int64_t tick, bint limited, int64_t limit) noexcept nogil:
-    """Would a level survive the repair of the open message?"""
-    return not limited or _better(s, limit, tick) or _is_touched(s, tick)
-
-
-cdef inline bint _best_standing(const Side *s, bint limited, int64_t limit, int64_t *best) noexcept nogil:
-    """The best level as it will be once the open message is judged, found without changing anything."""
-    cdef const FarLevel *table = <const FarLevel *> s.far.data
-    cdef int64_t i
-    cdef bint any = s.count > 0
-    best[0] = s.best
-    while any and not _stands(s, best[0], limited, limit):
-        best[0] -= s.sign
-        any = side_next(s, best)
-    if any:
-        return True
-    for i in range(s.far.used // <int64_t> sizeof(FarLevel)):
-        if table[i].size > 0 and _stands(s, table[i].tick, limited, limit):
-            if not any or _better(s, table[i].tick, best[0]):
-                best[0] = table[i].tick
-                any = True
-    return any
-
-
-cdef inline bint book_foresee(const Book *b, int64_t *bid, int64_t *ask) noexcept nogil:
-    """The best levels as the judgement of the open message will leave them; False where there will be no mid."""
-    cdef int64_t bid_limit = 0, ask_limit = 0
-    cdef bint has_bid = False, has_ask = False
-    cdef bint two_sided = _best_standing(&b.sides[BID], False, 0, bid) and _best_standing(&b.sides[ASK], False, 0, ask)
-    if not two_sided or bid[0] < ask[0]:
-        return two_sided
-    has_bid = _most_aggressive(&b.sides[BID], &bid_limit)
-    has_ask = _most_aggressive(&b.sides[ASK], &ask_limit)
-    two_sided = (_best_standing(&b.sides[BID], has_ask, ask_limit, bid)
-                 and _best_standing(&b.sides[ASK], has_bid, bid_limit, ask))
-    return two_sided and bid[0] < ask[0]
-
-
 cdef inline int _fetch_both(Book *b) noexcept nogil:
     cdef int code = _fetch_far(&b.sides[BID])
     return code if code < 0 else _fetch_far(&b.sides[ASK])
+
+
+cdef inline bint book_will_move(const Book *b) noexcept nogil:
+    """Will the judgement of the open message write to the levels? (Else it only closes the message.)"""
+    cdef const Side *bids = &b.sides[BID]
+    cdef const Side *asks = &b.sides[ASK]
+    return b.open and (_crosses(b) or (bids.count == 0 and bids.far_count > 0) or (asks.count == 0 and asks.far_count > 0))
 
 
 cdef inline int book_judge(Book *b, Tally *tally) noexcept nogil:
@@ -509,7 +478,7 @@ cdef inline int book_row(Book *b, int64_t ts, int side, double price, double siz
     cdef int64_t tick
     cdef bint stood = False
     cdef int code
-    if snapshot and not b.in_snapshot:
+    if snapshot and (not b.in_snapshot or not b.open):     # also where every message is a whole book
         code = side_clear(&b.sides[BID])
         if code == 0:
             code = side_clear(&b.sides[ASK])

@@ -51,7 +51,7 @@ cdef struct Implied:
     double spread_30            # bps, 30 s memory
     double volume               # units per second, with memory
     double signed_volume, total_volume      # units, with memory
-    double last_mid, last_torn              # bps, of the step before
+    double last_mid, last_spread            # bps, of the step before
     double drift                # bps a step
     double pulled_num, pulled_den           # regression of mid moves on spread moves
     double credible, supported  # the two tracks, 1e4 ln(price); NaN: not ready
@@ -68,7 +68,7 @@ cdef struct Implied:
 
 
 cdef inline void implied_init(Implied *s) noexcept nogil:
-    s.spread = s.spread_30 = s.volume = s.last_mid = s.last_torn = NAN
+    s.spread = s.spread_30 = s.volume = s.last_mid = s.last_spread = NAN
     s.credible = s.supported = s.value = s.low = s.high = NAN
     s.asymmetry = s.volume_gap = s.credibility_gap = s.toxic_gap = s.reference_gap = NAN
     s.credibility = 1.0
@@ -101,19 +101,19 @@ cdef inline void _track_flow(Implied *s, double dt, double buy, double sell, dou
     s.total_volume = s.total_volume * kept + total
 
 
-cdef inline void _learn_pulled(Implied *s, double dt, double mid, double torn) noexcept nogil:
+cdef inline void _learn_pulled(Implied *s, double dt, double mid, double spread) noexcept nogil:
     """Regress moves of the mid, without their drift, on half the moves of the spread, signed by the flow: 1 where one side
     alone is pulled."""
     cdef double kept = exp(-dt / s.p.pulled_memory)
     cdef double x, move
-    if s.last_mid == s.last_mid and s.last_torn == s.last_torn:
-        x = (torn - s.last_torn) * _imbalance(s)
+    if s.last_mid == s.last_mid and s.last_spread == s.last_spread:
+        x = (spread - s.last_spread) * _imbalance(s)
         move = mid - s.last_mid
         s.pulled_num = s.pulled_num * kept + 2.0 * (move - s.drift) * x
         s.pulled_den = s.pulled_den * kept + x * x
         s.drift = _blend(s.drift, move, dt, s.p.drift_memory)
     s.last_mid = mid
-    s.last_torn = torn
+    s.last_spread = spread
 
 
 cdef inline double _pulled_share(const Implied *s, const Calm *c) noexcept nogil:
@@ -125,9 +125,9 @@ cdef inline double _pulled_share(const Implied *s, const Calm *c) noexcept nogil
     return share if share < s.p.pulled_limit else s.p.pulled_limit
 
 
-cdef inline double _asymmetry(const Implied *s, const Calm *c, double torn) noexcept nogil:
+cdef inline double _asymmetry(const Implied *s, const Calm *c, double spread) noexcept nogil:
     """Correction for a side that is pulled or eaten, bps; exactly 0 while the spread is not torn."""
-    cdef double excess = torn - s.p.excess_spreads * c.spread
+    cdef double excess = spread - s.p.excess_spreads * c.spread
     return -0.5 * s.pulled * excess * _imbalance(s) if excess > 0 else 0.0
 
 
@@ -181,11 +181,10 @@ cdef inline void _nothing_known(Implied *s) noexcept nogil:
 
 
 cdef inline void implied_step(Implied *s, const Calm *c, const Venue *reference, int64_t ts, double dt, double price,
-                              double spread, double torn, double age, double move, double toxic, double buy, double sell,
+                              double spread, double age, double move, double toxic, double buy, double sell,
                               double unknown) noexcept nogil:
     """Advance by one step of `dt` seconds that ends at `ts`: `buy`, `sell`, `unknown` units traded in it, and it ended at the
-    mid `price` and at `spread` (bps); `torn` (bps) is the spread as a sign of a pulled side, the same where quotes speak
-    and slower to fade where the tape stands in for them; `age` (s) is that of its older print, else 0;
+    mid `price` and at `spread` (bps); `age` (s) is that of the older print where the tape stands in for quotes, else 0;
     `move` is the 60 s move (bps); `toxic` the de-biased mean of the toxic flow so far (NaN: there was none)."""
     cdef double mid, y, half
     cdef double centre = 0, corridor = 0
@@ -197,14 +196,14 @@ cdef inline void implied_step(Implied *s, const Calm *c, const Venue *reference,
     mid = 1e4 * log(price)
     s.spread = _blend(s.spread, spread, dt, s.p.spread_memory)
     s.spread_30 = _blend(s.spread_30, spread, dt, 30.0)
-    _learn_pulled(s, dt, mid, torn)
+    _learn_pulled(s, dt, mid, spread)
     if not calm_ready(c):
         _nothing_known(s)
         s.credible = s.supported = mid
         return
     s.credibility = c.spread * c.spread / (s.spread * s.spread) if s.spread > c.spread else 1.0
     s.pulled = _pulled_share(s, c)
-    s.asymmetry = _asymmetry(s, c, torn)
+    s.asymmetry = _asymmetry(s, c, spread)
     y = mid + s.asymmetry
     if isnan(s.credible):
         s.credible = s.supported = y

@@ -1,7 +1,8 @@
 # Sizes as whole lots: from the tape's own count of contracts, from the worth of a contract, or on the grid of sizes.
 #
 # In a linear market a lot is worth a fixed amount of coin, and whole lots are found from the sizes themselves. In an inverse one a
-# contract's worth in coin lies on no grid, so contracts are counted: as the tape gives them, or from size and price.
+# contract's worth in coin lies on no grid, so contracts are counted: as the tape gives them, or from size and price. Where the
+# instrument does not say which it is, the first trade decides, for every face alike.
 
 from libc.math cimport fabs, rint
 from libc.stdint cimport int64_t
@@ -62,21 +63,6 @@ cdef inline void _decide(Lots *l, double coins, int64_t given) noexcept nogil:
         l.contracts = l.contract_value > 0 or given > 0
     else:
         l.contracts = given > 0 and l.grid.decimals >= 0 and not _is_decimal(coins / <double> given)
-
-
-cdef inline void lots_look(Lots *l, const double *coins, const int64_t *given, int64_t n) noexcept nogil:
-    """Before a table is taken whose trades bring lots: if coin per lot varies in it, lots are contracts. One trade alone
-    cannot show that."""
-    cdef double first
-    cdef int64_t i
-    if l.decided or l.inverse or l.grid.decimals < 0 or n == 0 or given[0] <= 0:
-        return
-    first = coins[0] / <double> given[0]
-    for i in range(1, n):
-        if given[i] > 0 and fabs(coins[i] - first * given[i]) > 1e-9 * coins[i]:
-            l.decided = True
-            l.contracts = True
-            return
 
 
 cdef inline bint lots_countable(const Lots *l, double price, double coins, int64_t given) noexcept nogil:

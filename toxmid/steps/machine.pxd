@@ -5,7 +5,7 @@
 
 from libc.math cimport INFINITY, NAN, exp, fabs, isnan, log, rint, sqrt
 from libc.stdint cimport int64_t
-from toxmid.steps.book cimport ASK, BID, Book, book_depth, book_foresee, book_judge, book_price, book_row, side_size
+from toxmid.steps.book cimport ASK, BID, Book, book_depth, book_judge, book_price, book_row, side_size
 from toxmid.steps.bulk cimport Bulk, bulk_add, bulk_advance
 from toxmid.steps.calm cimport Calm, calm_minute, calm_ready, calm_sample, calm_spread_z
 from toxmid.steps.classify cimport Signing, classify_quote, classify_trade
@@ -42,8 +42,7 @@ cdef struct Settings:
     double cusum_drift, cusum_alarm, cusum_rearm
     double move_sigmas          # size of a 5 s move that is a sweep or a vacuum
     double cascade_rate         # toxic volume, in normal volumes, that is a cascade
-    double stale                # s, how long a print tells of a spread ...
-    double torn                 # s, ... and of a pulled side
+    double stale                # s, how long a print tells of a spread
     double depth_bps            # depth is counted this far from the mid
     double toxic_score          # spread x move x imbalance above which flow is inferred to be toxic
 
@@ -227,9 +226,6 @@ cdef inline void _publish_book(Machine *m) noexcept nogil:
     cdef bint has_bid = b.sides[BID].count > 0 and not b.crossed
     cdef bint has_ask = b.sides[ASK].count > 0 and not b.crossed
     cdef double bid, ask
-    if m.peeking:
-        # Judging writes to the book's blocks; a peek asks what the judgement will be.
-        has_bid = has_ask = book_foresee(b, &bid_tick, &ask_tick)
     bid = book_price(b, bid_tick) if has_bid else NAN
     ask = book_price(b, ask_tick) if has_ask else NAN
     touch_set(&m.touch, b.message_ts, DEPTH, bid, side_size(&b.sides[BID], bid_tick) if has_bid else NAN,
@@ -243,8 +239,7 @@ cdef inline int _settle(Machine *m) noexcept nogil:
     cdef int code = _finish_order(m)
     if code < 0 or not m.book.open:
         return code
-    if not m.peeking:
-        code = book_judge(&m.book, &m.tally)
+    code = book_judge(&m.book, &m.tally)
     if code == 0:
         _publish_book(m)
     return code
@@ -467,7 +462,7 @@ cdef inline int _close_step(Machine *m) noexcept nogil:
         if m.spreads > then.spreads:
             spread_60 = (m.spread_sum - then.spread_sum) / <double> (m.spreads - then.spreads)
     implied_step(&m.implied, &m.calm, &m.reference, m.step_end, dt, m.touch.mid, spread,
-                 fresh_spread(&m.touch, m.step_end, m.set.torn), 1e-9 * <double> touch_age(&m.touch, m.step_end), move,
+                 1e-9 * <double> touch_age(&m.touch, m.step_end), move,
                  debiased_mean(&m.flow), m.step_buy, m.step_sell, m.step_unknown)
     _decay_rates(m, dt)
     _fill_row(m, touch_spread(&m.touch), move, units_60)
