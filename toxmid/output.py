@@ -350,6 +350,9 @@ def write_whole(path: str | os.PathLike[str], data: bytes) -> None:
     target = Path(path).resolve()
     partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}{_PARTIAL}")
     with _as_file_errors(target, "cannot be written"):
+        if target.exists() and not target.is_file():
+            target.write_bytes(data)  # a pipe or a device is written to, never replaced
+            return
         try:
             with partial.open("wb") as file:
                 file.write(data)
