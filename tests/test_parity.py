@@ -216,7 +216,6 @@ def test_empty_feed_of_liquidations() -> None:
     assert bars["toxic_mean"].is_null().all()
 
 
-@pytest.mark.xfail(reason="what lots are is decided by looking ahead in the table")
 def test_contracts_that_begin_like_coins() -> None:
     """Contracts worth 10 dollars at a price of 20 are half a coin each; only the next price shows that this varies."""
     rng = np.random.default_rng(0)

@@ -1,0 +1,189 @@
+"""Two engines through whatever may happen: one takes events singly, the other as arrays; they stay the same state."""
+
+from __future__ import annotations
+
+import pickle
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import polars as pl
+from feeding import NAN, SECOND, START
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from toxmid import _core
+from toxmid.engine import Engine
+from toxmid.merging import INPUTS
+from toxmid.params import Params
+from toxmid.schema import canonical
+
+NAMES = {
+    "trade": ("trades", ("price", "size", "side")),
+    "liquidation": ("liquidations", ("side", "price", "size")),
+    "book": ("book", ("side", "price", "size", "snapshot")),
+    "quote": ("quotes", ("bid", "bid_size", "ask", "ask_size")),
+    "mark_price": ("mark", ("price",)),
+    "reference_trade": ("reference", ("price", "size", "side")),
+}
+RANK = {method: tuple(INPUTS).index(name) for method, (name, _) in NAMES.items()}
+PARAMS = Params(bucket_volume=1.0, window=3, gap="30s", halt="5s")
+
+BAD = st.sampled_from([NAN, -1.0, 0.0, float("inf")])
+PRICES = st.integers(9_900, 10_100).map(lambda tick: tick / 100) | st.sampled_from([50.0, 99.999, 100.0625]) | BAD
+SIZES = st.integers(1, 40).map(lambda lot: lot / 10) | st.sampled_from([0.001, 1 / 3, 500.0]) | BAD
+SIDES = st.sampled_from([1, -1, 1, -1, 0])
+STEPS = st.sampled_from([0, 0, 0, 1, 10**6, SECOND // 2, SECOND, 2 * SECOND, 40 * SECOND])
+
+
+class TwoEngines(RuleBasedStateMachine):
+    """`single` is always up to date; `arrays` follows when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.single, self.arrays = Engine(PARAMS), Engine(PARAMS)
+        self.pending: list[tuple[str, tuple[Any, ...]]] = []
+        self.sent: Counter[str] = Counter()
+        self.last_bar: int | None = None
+        self.ts, self.kind = START, 0
+
+    def send(self, method: str, step: int, *arguments: Any) -> None:
+        """Events of one time come in the order of their kinds; who would come too late gets a nanosecond."""
+        if step == 0 and RANK[method] < self.kind:
+            step = 1
+        self.ts += step
+        self.kind = RANK[method]
+        getattr(self.single, method)(self.ts, *arguments)
+        self.pending.append((method, (self.ts, *arguments)))
+        self.sent[NAMES[method][0]] += 1
+
+    @initialize(seed=st.integers(0, 9))
+    def five_quiet_minutes(self, seed: int) -> None:
+        """So that everything that must warm up is warm."""
+        rng = np.random.default_rng(seed)
+        for _ in range(310):
+            side = int(rng.choice([1, -1]))
+            self.send("quote", SECOND - 1, 99.99, 1.0, 100.01, 1.0)
+            self.send("trade", 1, 100.0 + side / 100, int(rng.integers(1, 9)) / 10, side)
+
+    @rule(step=STEPS, price=PRICES, size=SIZES, side=SIDES)
+    def trade(self, step: int, price: float, size: float, side: int) -> None:
+        self.send("trade", step, price, size, side)
+
+    @rule(step=STEPS, price=st.integers(9_500, 10_000), sizes=st.lists(st.integers(1, 50), min_size=1, max_size=8))
+    def sweep(self, step: int, price: int, sizes: list[int]) -> None:
+        """One taker through many levels, and the record of a liquidation for it."""
+        for i, size in enumerate(sizes):
+            self.send("trade", step if i == 0 else 0, (price - i) / 100, size / 10, -1)
+        self.send("liquidation", 0, -1, price / 100, sum(sizes) / 10)
+
+    @rule(step=STEPS, bid=PRICES, ask=PRICES, sizes=st.tuples(SIZES, SIZES))
+    def quote(self, step: int, bid: float, ask: float, sizes: tuple[float, float]) -> None:
+        self.send("quote", step, bid, sizes[0], ask, sizes[1])
+
+    @rule(step=STEPS, mid=st.integers(9_900, 10_100), half=st.sampled_from([1, 2, 30, 300]))
+    def good_quote(self, step: int, mid: int, half: int) -> None:
+        self.send("quote", step, (mid - half) / 100, 1.0, (mid + half) / 100, 2.0)
+
+    @rule(step=STEPS, rows=st.lists(st.tuples(SIDES, PRICES, SIZES | st.just(0.0)), max_size=5), snapshot=st.booleans())
+    def book(self, step: int, rows: list[tuple[int, float, float]], snapshot: bool) -> None:
+        for i, row in enumerate(rows):
+            self.send("book", step if i == 0 else 0, *row, snapshot)
+
+    @rule(step=STEPS, side=SIDES, price=PRICES, size=SIZES)
+    def liquidation(self, step: int, side: int, price: float, size: float) -> None:
+        self.send("liquidation", step, side, price, size)
+
+    @rule(step=STEPS, price=PRICES)
+    def mark(self, step: int, price: float) -> None:
+        self.send("mark_price", step, price)
+
+    @rule(step=STEPS, price=PRICES, size=SIZES, side=SIDES)
+    def reference(self, step: int, price: float, size: float, side: int) -> None:
+        self.send("reference_trade", step, price, size, side)
+
+    @rule(seconds=st.sampled_from([1, 7, 60, 3600]))
+    def nothing_happens(self, seconds: int) -> None:
+        self.send("mark_price", seconds * SECOND, 100.0)
+
+    @rule(single=st.booleans(), by_pickle=st.booleans())
+    def save_and_load(self, single: bool, by_pickle: bool) -> None:
+        name = "single" if single else "arrays"
+        engine: Engine = getattr(self, name)
+        again = pickle.loads(pickle.dumps(engine)) if by_pickle else Engine.restore(engine.snapshot())
+        setattr(self, name, again)
+
+    @rule()
+    def look(self) -> None:
+        self.single.peek()
+        self.single.peek_terms()
+        self.single.open_bucket()
+
+    @precondition(lambda self: self.pending)
+    @rule()
+    def follow(self) -> None:
+        """The arrays take what has gathered, and say the same."""
+        tables = {}
+        for name, columns in NAMES.values():
+            rows = [arguments for method, arguments in self.pending if NAMES[method][0] == name]
+            if rows:
+                frame = pl.DataFrame(rows, schema=["ts", *columns], orient="row", infer_schema_length=None)
+                tables[name] = canonical(frame.with_columns(pl.col("ts").cast(pl.Int64)), INPUTS[name])
+        self.pending.clear()
+        self.arrays.feed(**tables)
+        assert self.arrays.save_state() == self.single.save_state()
+        rows_ = [(engine.drain_bars(), engine.drain_buckets(), engine.drain_episodes()) for engine in self.engines]
+        assert rows_[0] == rows_[1]
+        assert self.arrays.tally() == self.single.tally()
+        self.check(*rows_[0])
+
+    @property
+    def engines(self) -> tuple[Engine, Engine]:
+        return self.single, self.arrays
+
+    def check(self, bars: bytes, buckets: bytes, episodes: bytes) -> None:
+        rows = np.frombuffer(bars, np.dtype(_core.BAR_FIELDS))
+        for end in rows["ts"]:
+            assert self.last_bar is None or end == self.last_bar + SECOND
+            self.last_bar = int(end)
+        inside(rows["implied_mid"], rows["implied_lo"], rows["implied_hi"])
+        inside(rows["mid"], rows["bid"], rows["ask"])
+        for name in ("vpin", "vpin_rank", "toxicity", "credibility"):
+            inside(rows[name], 0.0, 1.0)
+        inside(rows["imbalance"], -1.0, 1.0)
+        for name in ("buy_volume", "sell_volume", "unknown_volume", "liq_buy_volume", "liq_sell_volume", "trades"):
+            assert (rows[name] >= 0).all(), name
+        closed = np.frombuffer(buckets, np.dtype(_core.BUCKET_FIELDS))
+        inside(closed["vpin"], 0.0, 1.0)
+        inside(closed["imbalance"], -1.0, 1.0)
+        np.testing.assert_array_equal(closed["volume"], 1.0)
+        assert (closed["ts_open"] <= closed["ts_close"]).all()
+        known = np.frombuffer(episodes, np.dtype(_core.EPISODE_FIELDS))
+        assert (known["ts_start"] <= known["ts_end"]).all()
+        assert (known["ts_end"] <= known["ts_known"]).all()
+
+    @invariant()
+    def every_row_is_used_or_counted_out(self) -> None:
+        tally = self.single.tally()
+        for name, sent in self.sent.items():
+            assert tally["used"][name] + sum(tally["rejected"][name].values()) == sent
+
+    def teardown(self) -> None:
+        if self.pending:
+            self.follow()
+        for engine in self.engines:
+            engine.finish()
+        assert self.single.save_state() == self.arrays.save_state()
+
+
+def inside(value: Any, low: Any, high: Any) -> None:
+    """Between the two wherever it is known; a hair's breadth for what was rounded on the way."""
+    known = ~np.isnan(value)
+    slack = 1e-12 * np.abs(value[known])
+    assert (value[known] >= np.broadcast_to(low, value.shape)[known] - slack).all()
+    assert (value[known] <= np.broadcast_to(high, value.shape)[known] + slack).all()
+
+
+TestTwoEngines = TwoEngines.TestCase
+TestTwoEngines.settings = settings(max_examples=25, stateful_step_count=30, deadline=None)
