@@ -41,6 +41,16 @@ def test_kinds_that_are_not_wanted_are_passed_over(tapes: Path) -> None:
     assert {kind for job in jobs for kind in job.files} == {"trades"}
 
 
+def test_a_mapping_says_what_each_file_is_for(tapes: Path, jobs: list[Job], samples: Path) -> None:
+    sources = {kind: tapes / f"*_{kind}_*" for kind in ("trades", "quotes", "liquidations")}
+    assert pair_files(sources) == jobs  # type: ignore[arg-type]
+    book = samples / "tardis" / "binance-futures_book_snapshot_5_2020-09-01_BTCUSDT.csv.gz"
+    (job,) = pair_files({"quotes": book})
+    assert set(job.files) == {"quotes"}
+    with pytest.raises(ParameterError, match="no such kind"):
+        pair_files({"reference": book})  # type: ignore[dict-item]
+
+
 def test_folders_are_searched_to_the_bottom_and_hidden_ones_are_not(tapes: Path, tmp_path: Path) -> None:
     name = f"{VENUE}_trades_{DAYS[0]}_AAAUSDT.csv.gz"
     for folder in ("a/b", ".hidden"):

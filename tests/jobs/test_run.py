@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,10 +24,11 @@ from tests.jobs.conftest import DAYS, SYMBOLS, VENUE, contents
 from toxmid import output
 from toxmid.errors import DataError, FileError, ParameterError
 from toxmid.instrument import Instrument
-from toxmid.jobs import Job, Part, Settings, pair_files, run_jobs, scan_parts
+from toxmid.jobs import Job, Part, Settings, load_market, pair_files, run_jobs, scan_parts
 from toxmid.jobs.part import run_part
 from toxmid.params import Params
 from toxmid.readers import TapeWarning
+from toxmid.replay import plan
 
 needs_posix = pytest.mark.skipif(os.name == "nt", reason="signals and file systems in memory are of POSIX")
 
@@ -61,16 +64,10 @@ def test_parts_one_below_the_other_are_one_replay(tapes: Path, reference: Path, 
     for table in ("bars", "buckets", "events"):
         parts = scan_parts(reference, table, market=f"{VENUE}_{symbol}").collect()  # type: ignore[arg-type]
         assert_frame_equal(parts.drop("market", "label"), getattr(whole, table))
-    last = (reference / f"{VENUE}_{symbol}" / f"{DAYS[-1]}.state").read_bytes()
-    assert last == whole.state
-
-
-def test_processes_change_no_bit(jobs: list[Job], reference: Path, out: Path) -> None:
-    parts = run_jobs(jobs, out, workers=2)
-    assert statuses(parts) == ["done"] * len(jobs)
-    assert [part.job for part in parts] == jobs
-    assert all(part.state == b"" for part in parts)
-    assert contents(out) == contents(reference)
+    together = load_market(reference, f"{VENUE}_{symbol}")
+    assert_frame_equal(together.bars, whole.bars)
+    assert (together.state, together.counts, together.params) == (whole.state, whole.counts, whole.params)
+    assert together.manifest == whole.manifest
 
 
 def test_a_second_run_does_nothing(jobs: list[Job], out: Path) -> None:
@@ -209,48 +206,51 @@ def wait_until_gone(pids: list[int]) -> None:
     assert not running(pids)
 
 
-@needs_posix
-@pytest.mark.parametrize("workers", [1, 2])
-def test_killed_at_any_moment_it_goes_on_to_the_same_bits(
-    tapes: Path, jobs: list[Job], reference: Path, out: Path, workers: int
-) -> None:
-    chance = random.Random(workers)
-    killed = 0
-    for _ in range(workers):
+def strike(blow: signal.Signals, tapes: Path, out: Path, workers: int, delay: float) -> tuple[int, bytes]:
+    """Start a run, hit it in the middle, and see it and all its workers end: exit code and last words."""
+    for _ in range(5):
         finished = len(list(out.glob("*/*/manifest.json")))
         process = start(tapes, out, workers, out.with_name("run.py"))
         wait_for_parts(out, process, more_than=finished)
-        time.sleep(chance.uniform(0, 0.15))  # about the time that two parts take
+        time.sleep(delay)
         children = descendants(process.pid)
-        process.kill()
-        killed += process.wait() == -signal.SIGKILL
-        assert process.stderr is not None
-        process.stderr.close()
+        process.send_signal(blow)
+        _, said = process.communicate(timeout=30)
         wait_until_gone(children)  # workers do not outlive the one that they work for
-    assert killed >= 1
+        if process.returncode != 0:
+            return process.returncode, said
+        shutil.rmtree(out)  # it was over before it was hit: once more
+    pytest.fail("no run was ever hit in the middle")
+
+
+@needs_posix
+@pytest.mark.parametrize(("workers", "kills"), [(1, 2), (2, 1)])
+def test_killed_at_any_moment_it_goes_on_to_the_same_bits(
+    tapes: Path, jobs: list[Job], reference: Path, out: Path, workers: int, kills: int
+) -> None:
+    for _ in range(kills):
+        delay = random.uniform(0, 0.15)  # about the time that two parts take
+        assert strike(signal.SIGKILL, tapes, out, workers, delay)[0] == -signal.SIGKILL
     assert set(statuses(run_jobs(jobs, out))) <= {"there", "done"}
     assert contents(out) == contents(reference)
 
 
 @needs_posix
 def test_an_interrupt_stops_at_once_and_leaves_whole_parts(tapes: Path, jobs: list[Job], out: Path) -> None:
-    process = start(tapes, out, 2, out.with_name("run.py"))
-    wait_for_parts(out, process)
-    children = descendants(process.pid)
-    process.send_signal(signal.SIGINT)
-    _, said = process.communicate(timeout=20)
-    assert process.returncode != 0
+    _, said = strike(signal.SIGINT, tapes, out, 2, 0.0)
     assert b"KeyboardInterrupt" in said
-    wait_until_gone(children)
     assert set(statuses(run_jobs(jobs, out))) <= {"there", "done"}
 
 
 @needs_posix
-def test_a_process_that_dies_costs_its_part_and_nothing_else(
+def test_processes_change_no_bit_even_if_one_of_them_dies(
     jobs: list[Job], reference: Path, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("toxmid.jobs.pool._run_noting", die_once)
-    assert statuses(run_jobs(jobs, out, workers=2)) == ["done"] * len(jobs)
+    parts = run_jobs(jobs, out, workers=2)
+    assert [part.job for part in parts] == jobs
+    assert statuses(parts) == ["done"] * len(jobs)
+    assert all(part.state == b"" for part in parts)
     written = contents(out)
     assert written.pop("died")
     assert written == contents(reference)
@@ -269,7 +269,7 @@ def test_a_part_that_kills_every_process_is_given_up(
     jobs: list[Job], out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("toxmid.jobs.pool._run_noting", always_die)
-    monkeypatch.setattr("toxmid.jobs.pool._DEATHS", 2)
+    monkeypatch.setattr("toxmid.jobs.pool._DEATHS", 1)
     parts = run_jobs(jobs[: len(DAYS)], out, workers=2, on_error="keep")
     assert statuses(parts) == ["done", "failed", "skipped", "skipped"]
     assert "enough memory" in str(parts[1].error)
@@ -350,6 +350,33 @@ def test_what_cannot_be_run_is_refused(jobs: list[Job], reference: Path, out: Pa
     out.write_text("mine", encoding="ascii")
     with pytest.raises(FileError, match="is a file"):
         run_jobs(jobs, out)
+
+
+def test_a_market_is_saved_and_known_again_as_one_replay(tapes: Path, reference: Path, out: Path) -> None:
+    load_market(reference, f"{VENUE}_BBBUSDT").save(out)
+    files = {
+        kind: sorted(map(str, tapes.glob(f"*_{kind}_*_BBBUSDT.csv.gz")))
+        for kind in ("trades", "quotes", "liquidations")
+    }
+    # The same run in the eyes of a single replay, which has nothing to do then.
+    assert output.is_same_run(out, plan(**files) | {"instrument": {}})
+
+
+def test_parts_that_do_not_follow_each_other_are_refused(jobs: list[Job], reference: Path, out: Path) -> None:
+    market = f"{VENUE}_AAAUSDT"
+    run_jobs(jobs[:3], out)
+    run_jobs([jobs[0], jobs[2]], out)
+    with pytest.raises(FileError, match=rf"{DAYS[2]}: does not go on from the part before"):
+        load_market(out, market)
+    with pytest.raises(FileError, match="holds no parts"):
+        load_market(out, "nowhere")
+    shutil.copytree(reference / market, out / "copy")
+    manifest = output.load_manifest(out / "copy" / DAYS[0])
+    (out / "copy" / DAYS[0] / "manifest.json").write_text(
+        json.dumps({name: value for name, value in manifest.items() if name != "state"}), encoding="utf-8"
+    )
+    with pytest.raises(FileError, match="no part of a run"):
+        load_market(out, "copy")
 
 
 def test_parts_are_scanned_as_one_table(reference: Path, tmp_path: Path) -> None:
