@@ -128,6 +128,19 @@ def test_silence_is_a_halt_and_a_long_one_forgets() -> None:
     assert engine.tally()["gaps"] == 1
 
 
+def test_vpin_of_a_bar_is_that_of_the_last_bucket_closed_by_then() -> None:
+    engine = Engine(PARAMS)
+    engine.feed(**only(simulated(), "trades", "quotes"))
+    engine.finish()
+    bars, buckets = engine.take_bars(), engine.take_buckets()
+    joined = bars.select("ts", "vpin", "vpin_rank").join_asof(
+        buckets, left_on="ts", right_on="ts_close", suffix="_closed"
+    )
+    assert joined["vpin"].equals(joined["vpin_closed"].alias("vpin"), null_equal=True)
+    assert joined["vpin_rank"].equals(joined["vpin_rank_closed"].alias("vpin_rank"), null_equal=True)
+    assert joined["vpin"].drop_nulls().len() > 500
+
+
 # --- between events --------------------------------------------------------------------------------------------------
 
 
@@ -489,6 +502,34 @@ def test_forced_volume_is_that_of_the_feed() -> None:
     for name, side in (("liq_buy_volume", 1), ("liq_sell_volume", -1)):
         assert during[name].sum() == pytest.approx(feed.filter(side=side)["size"].sum(), rel=1e-9, abs=1e-12)
     assert "stress-labelled" in during["regime"]
+
+
+def test_toxic_mean_is_a_mean_of_forced_prices() -> None:
+    """Null before the first, the price itself after one, and never outside what was forced."""
+    engine = Engine(PARAMS)
+    for i in range(5):
+        engine.trade(START + i * SECOND, 100.0, 1.0, 1)
+    engine.trade(START + 5 * SECOND, 97.0, 2.0, -1)
+    engine.liquidation(START + 5 * SECOND + 1, -1, 97.0, 2.0)
+    engine.trade(START + 7 * SECOND, 103.0, 1.0, 1)
+    engine.trade(START + 9 * SECOND, 90.0, 6.0, -1)
+    engine.liquidation(START + 9 * SECOND + 1, -1, 90.0, 6.0)
+    engine.finish()
+    means = engine.take_bars()["toxic_mean"].to_list()
+    assert means[:5] == [None] * 5
+    assert means[6:9] == pytest.approx([97.0] * 3)
+    assert 90.0 < means[-1] < 97.0
+
+
+def test_forced_prices_bound_their_mean() -> None:
+    tables = simulated()
+    bars = bars_frame(whole(Engine(PARAMS), tables)[0]).filter(pl.col("toxic_mean").is_not_null())
+    begin = times(tables["liquidations"])[0] - 2 * SECOND
+    bars = bars.filter(pl.col("ts").to_physical() > begin)
+    sold = tables["trades"].filter((pl.col("ts").to_physical() > begin) & (pl.col("side") == -1))
+    assert bars.height > 100
+    assert (bars["toxic_mean"] >= sold["price"].min()).all()
+    assert (bars["toxic_mean"] <= sold["price"].max()).all()
 
 
 def test_liquidation_without_its_trade_is_counted() -> None:
