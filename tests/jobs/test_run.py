@@ -24,7 +24,7 @@ from tests.jobs.conftest import DAYS, SYMBOLS, VENUE, contents
 from toxmid import output
 from toxmid.errors import DataError, FileError, ParameterError
 from toxmid.instrument import Instrument
-from toxmid.jobs import Job, Part, Settings, load_market, pair_files, run_jobs, scan_parts
+from toxmid.jobs import Job, Part, Settings, load_market, pair_files, run_jobs, scan_parts, summarise
 from toxmid.jobs.part import run_part
 from toxmid.params import Params
 from toxmid.readers import TapeWarning
@@ -350,6 +350,29 @@ def test_what_cannot_be_run_is_refused(jobs: list[Job], reference: Path, out: Pa
     out.write_text("mine", encoding="ascii")
     with pytest.raises(FileError, match="is a file"):
         run_jobs(jobs, out)
+
+
+def test_a_window_is_one_of_the_whole_run(tapes: Path, jobs: list[Job], out: Path) -> None:
+    window = {"start": "2025-01-01T00:06:00", "end": "2025-01-01T00:13:00"}  # the second "day" begins at 00:05
+    one = jobs[: len(DAYS)]
+    run_jobs(one, out, **window)  # type: ignore[arg-type]
+    files = {kind: [str(path) for job in one for path in job.files[kind]] for kind in one[0].files}
+    whole = toxmid.replay(**files, **window)
+    together = load_market(out, one[0].market)
+    assert_frame_equal(together.bars, whole.bars)
+    assert together.manifest == whole.manifest
+    assert whole.counts["rejected"]["outside_window"] > 0
+    assert statuses(run_jobs(one, out, **window)) == ["there"] * len(one)  # type: ignore[arg-type]
+    assert statuses(run_jobs(one, out)) == ["done"] * len(one)
+
+
+def test_a_run_is_summarised(with_bad_files: list[Job], out: Path) -> None:
+    parts = run_jobs(with_bad_files[:8], out, on_error="keep")
+    said = summarise(parts).splitlines()
+    assert said[0] == "8 symbol-days of 2 markets: 5 done, 1 failed, 2 skipped"
+    assert "rows computed in" in said[1]
+    assert said[2].startswith(f"failed: {VENUE}_BBBUSDT/{DAYS[1]}: ")
+    assert summarise([dataclasses.replace(parts[0], status="there")]) == "1 symbol-day of 1 market: 1 there"
 
 
 def test_a_market_is_saved_and_known_again_as_one_replay(tapes: Path, reference: Path, out: Path) -> None:

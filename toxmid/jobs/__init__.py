@@ -7,7 +7,7 @@ replay over all of its files.
 
 from toxmid.jobs.pairing import Job, pair_files
 from toxmid.jobs.part import Part, Settings
-from toxmid.jobs.run import run_jobs, scan_parts
+from toxmid.jobs.run import run_jobs, scan_parts, summarise
 from toxmid.jobs.whole import load_market
 
-__all__ = ["Job", "Part", "Settings", "load_market", "pair_files", "run_jobs", "scan_parts"]
+__all__ = ["Job", "Part", "Settings", "load_market", "pair_files", "run_jobs", "scan_parts", "summarise"]

@@ -21,7 +21,7 @@ from toxmid.instrument import Instrument
 from toxmid.jobs.pairing import Job
 from toxmid.merging import INPUTS
 from toxmid.params import Params
-from toxmid.readers import open_tape
+from toxmid.readers import Moment, open_tape
 from toxmid.replay import Replay, plan, replay
 
 __all__ = ["Part", "Settings", "part_path", "run_part", "state_path"]
@@ -39,12 +39,14 @@ class Settings:
         Parameters of the engine.
     instruments : mapping of str to Instrument
         What you know of an instrument, by symbol or by market (venue and symbol, as `Job.market`).
-    sort, allow_partial : bool
+    start, end, sort, allow_partial
         As in `toxmid.replay`.
     """
 
     params: Params = field(default_factory=Params)
     instruments: dict[str, Instrument] = field(default_factory=dict, hash=False)
+    start: Moment | None = None
+    end: Moment | None = None
     sort: bool = False
     allow_partial: bool = False
 
@@ -141,6 +143,8 @@ def _there_or_done(job: Job, out: Path, settings: Settings, last: bool, state: b
         "instrument": settings.instrument(job),
         "state": state,
         "finish": last,
+        "start": settings.start,
+        "end": settings.end,
         "sort": settings.sort,
         "allow_partial": settings.allow_partial,
     }

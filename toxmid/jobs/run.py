@@ -6,7 +6,7 @@ import itertools
 import os
 import re
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -21,10 +21,10 @@ from toxmid.jobs.part import Part, Settings
 from toxmid.jobs.pool import run_here, run_in_processes
 from toxmid.merging import INPUTS
 from toxmid.params import Params
-from toxmid.progress import Progress
-from toxmid.readers import TapeWarning
+from toxmid.progress import Progress, format_count, format_seconds
+from toxmid.readers import Moment, TapeWarning
 
-__all__ = ["run_jobs", "scan_parts"]
+__all__ = ["run_jobs", "scan_parts", "summarise"]
 
 _FOLDER: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]*")
 
@@ -37,6 +37,8 @@ def run_jobs(
     params: Params | None = None,
     instruments: Mapping[str, Instrument] | None = None,
     dask: Any = None,
+    start: Moment | None = None,
+    end: Moment | None = None,
     sort: bool = False,
     allow_partial: bool = False,
     on_error: Literal["raise", "keep"] = "raise",
@@ -60,7 +62,7 @@ def run_jobs(
     dask : str or distributed.Client, optional
         A Dask cluster to run on instead, by the address of its scheduler or by a client of yours; its workers must see
         inputs and `out` under the same paths.
-    sort, allow_partial : bool
+    start, end, sort, allow_partial
         As in `toxmid.replay`.
     on_error : {"raise", "keep"}
         A market whose file is bad ends at that day, the others go on. Then raise the first error, or keep it in its
@@ -104,7 +106,7 @@ def run_jobs(
     chains = _chains(jobs)
     root = Path(out).resolve()
     _refuse_other_output(root)
-    settings = Settings(params or Params(), dict(instruments or {}), sort, allow_partial)
+    settings = Settings(params or Params(), dict(instruments or {}), start, end, sort, allow_partial)
     parts: list[Part] = []
     total = sum(map(len, chains))
     with Progress(total, label="symbol-days", unit="parts", quiet=not progress) as bar:
@@ -126,6 +128,34 @@ def run_jobs(
         assert failed[0].error is not None
         raise failed[0].error
     return parts
+
+
+def summarise(parts: Sequence[Part]) -> str:
+    """What became of a run, in a few lines: how much was done, and what went wrong where.
+
+    Examples
+    --------
+    >>> from toxmid.jobs import Job
+    >>> job = Job("BTCUSDT", "2024-08-05", {}, "binance-futures")
+    >>> print(summarise([Part(job, Path("out"), "done", rows=1_200_000, seconds=2.0)]))
+    1 symbol-day of 1 market: 1 done
+    1.20M rows computed in 2.0 s of one worker (600k rows/s)
+    """
+    counts = {status: sum(part.status == status for part in parts) for status in ("done", "there", "failed", "skipped")}
+    markets = len({part.job.market for part in parts})
+    told = ", ".join(f"{count} {status}" for status, count in counts.items() if count)
+    lines = [f"{_plural(len(parts), 'symbol-day')} of {_plural(markets, 'market')}: {told}"]
+    done = [part for part in parts if part.status == "done"]
+    if done:
+        rows, seconds = sum(part.rows for part in done), sum(part.seconds for part in done)
+        rate = f" ({format_count(rows / seconds)} rows/s)" if seconds else ""
+        lines.append(f"{format_count(rows)} rows computed in {format_seconds(seconds)} of one worker{rate}")
+    lines += [f"failed: {part.job.name}: {part.error}" for part in parts if part.error is not None]
+    return "\n".join(lines)
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def scan_parts(
