@@ -247,7 +247,7 @@ def _run(setup: _Setup, rivals: Rivals, job: tuple[Scenario, int]) -> _Run:
     truth = bars.select("ts").join_asof(tape.truth, on="ts")["mid"]
     scores = Scores.of(estimates, bars, truth)
     stress, calm, early = _phases(tape, bars)
-    parts = {"stress": stress, "calm": calm}
+    parts = {"calm": calm} if scenario == "calm" else {"stress": stress, "calm": calm}
     phases = {"all": stress, f"first {_EARLY} s": stress & early, "later": stress & ~early}
     return _Run(
         scenario=scenario,
