@@ -91,6 +91,8 @@ def inspect(files: Sequence[str], as_json: bool, verbose: bool) -> None:
               help="More than one: files are decoded beside the computation.")
 @click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="TOML file with tables [params] and [instrument].")
+@click.option("--coefficients", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help="Weights that 'toxmid fit' wrote.")
 @click.option("--sort", is_flag=True, help="Put rows in order of time first.")
 @click.option("--allow-partial", is_flag=True, help="Accept files whose last line is cut; it is dropped and counted.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be replayed, and how.")
@@ -105,6 +107,7 @@ def replay(
     state_out: Path | None,
     workers: int,
     config: Path | None,
+    coefficients: Path | None,
     sort: bool,
     allow_partial: bool,
     dry_run: bool,
@@ -120,6 +123,10 @@ def replay(
 
     del verbose
     params, instrument = _configuration(config)
+    if coefficients is not None:
+        from toxmid.estimator import FitResult
+
+        params = FitResult.load(coefficients).apply(params)
     sources = {name: list(files) for name, files in inputs.items() if files}
     if not {"trades", "book", "quotes"} & sources.keys():
         raise click.UsageError("give at least one of --trades, --book, --quotes")
@@ -159,7 +166,258 @@ def report(directory: Path, path: Path | None, verbose: bool) -> None:
     click.echo(report_directory(directory, path))
 
 
+@cli.command()
+@click.argument("directories", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("-o", "--output", "path", required=True, type=click.Path(dir_okay=False, path_type=Path),
+              help="File of coefficients to write.")
+@click.option("--force", is_flag=True, help="Keep what was learnt even where it is no better out of sample.")
+@_verbose
+def fit(directories: Sequence[Path], path: Path, force: bool, verbose: bool) -> None:
+    """Calibrate the estimator on past replays; use the result with 'replay --coefficients FILE'."""
+    from toxmid.estimator import fit as learn
+
+    del verbose
+    result = learn(list(directories), force=force)
+    result.save(path)
+    click.echo(str(result.summary()))
+
+
+@cli.command()
+@click.argument("files", nargs=-1, required=True, type=_FILES)
+@click.option("--kind", required=True, type=click.Choice(["trades", "book", "quotes", "liquidations", "mark"]))
+@click.option("-o", "--output", "path", required=True, type=click.Path(dir_okay=False, path_type=Path),
+              help="Parquet file to write.")
+@click.option("--from", "start", metavar="T", help="Keep rows from this time on (ISO 8601, UTC).")
+@click.option("--to", "end", metavar="T", help="Keep rows up to, not including, this time.")
+@click.option("--sort", is_flag=True, help="Put rows in order of time first.")
+@click.option("--allow-partial", is_flag=True, help="Accept files whose last line is cut; it is dropped and counted.")
+@_verbose
+def convert(
+    files: Sequence[str],
+    kind: Any,
+    path: Path,
+    start: str | None,
+    end: str | None,
+    sort: bool,
+    allow_partial: bool,
+    verbose: bool,
+) -> None:
+    """Write tapes as canonical Parquet: sorted, compressed, in row groups sized for replay."""
+    from toxmid.convert import convert as write
+
+    del verbose
+    written = write(list(files), path, kind, start=start, end=end, sort=sort, allow_partial=allow_partial)
+    click.echo(f"{written.path}: {written.rows:,} rows, {written.bytes:,} bytes")
+
+
+@cli.group()
+def fetch() -> None:
+    """Download tapes: checksums verified, resumed where they broke off, nothing fetched twice."""
+
+
+_DAYS = [
+    click.option("--symbol", "symbols", multiple=True, required=True, help="As the venue writes it. May be repeated."),
+    click.option("--from", "start", required=True, metavar="DAY", help="First day."),
+    click.option("--to", "end", metavar="DAY", help="Day after the last one; one day when left out."),
+    click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to fetch into."),
+]
+
+
+def _days(command: Any) -> Any:
+    for option in reversed(_DAYS):
+        command = option(command)
+    return command
+
+
+@fetch.command()
+@click.option("--market", type=click.Choice(["spot", "um", "cm"]), required=True, help="Spot, USD-M, COIN-M.")
+@click.option("--kind", required=True, help="aggTrades, trades, bookTicker, liquidationSnapshot.")
+@_days
+@_quiet
+@_verbose
+def binance(
+    market: Any,
+    kind: str,
+    symbols: Sequence[str],
+    start: str,
+    end: str | None,
+    out: Path,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    """From the public archive of Binance."""
+    from toxmid.fetch import fetch_binance
+
+    del verbose
+    fetched = fetch_binance(
+        out, market=market, kind=kind, symbols=list(symbols), start=start, end=end, progress=not quiet
+    )
+    _show_fetched(fetched)
+
+
+@fetch.command()
+@click.option("--exchange", required=True, help="As the vendor writes it, binance-futures.")
+@click.option("--type", "types", multiple=True, required=True, help="Data type. May be repeated.")
+@_days
+@_verbose
+def tardis(
+    exchange: str,
+    types: Sequence[str],
+    symbols: Sequence[str],
+    start: str,
+    end: str | None,
+    out: Path,
+    verbose: bool,
+) -> None:
+    """From Tardis.dev (extra 'tardis'; key in TARDIS_API_KEY, the first day of a month is free)."""
+    from toxmid.fetch import fetch_tardis
+
+    del verbose
+    fetched = fetch_tardis(
+        out, exchange=exchange, data_types=list(types), symbols=list(symbols), start=start, end=end
+    )
+    _show_fetched(fetched)
+
+
+@cli.command()
+@click.argument("sources", nargs=-1, required=True, type=_FILES)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Directory to write.")
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes.")
+@click.option("--dask", metavar="ADDRESS", help="Run on this Dask cluster instead (extra 'dask').")
+@click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help="TOML file with tables [params] and [instrument].")
+@click.option("--sort", is_flag=True, help="Put rows in order of time first.")
+@click.option("--keep-going", is_flag=True, help="A bad file ends its market at that day, not the whole run.")
+@_quiet
+@_verbose
+def batch(
+    sources: Sequence[str],
+    out: Path,
+    workers: int,
+    dask: str | None,
+    config: Path | None,
+    sort: bool,
+    keep_going: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    """Replay many symbol-days: files are paired by market and day, state goes on from day to day."""
+    from toxmid.jobs import pair_files, run_jobs
+
+    del verbose
+    params, _ = _configuration(config)
+    parts = run_jobs(
+        pair_files(list(sources)), out, workers=workers, params=params, dask=dask, sort=sort,
+        on_error="keep" if keep_going else "raise", progress=not quiet,
+    )  # fmt: skip
+    click.echo("\n".join(f"{part.status:<8} {part.path}" + (f"  {part.error}" if part.error else "") for part in parts))
+    if any(part.error is not None for part in parts):
+        sys.exit(PARTLY)
+
+
+@cli.group()
+def evaluate() -> None:
+    """The honest table: every estimator and rival, side by side."""
+
+
+_page = click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write it as a page, too.")
+_saved = click.option("--out", type=click.Path(path_type=Path), help="Write the tables as Parquet, too.")
+
+
+def _tell(evaluation: Any, out: Path | None, html: Path | None) -> None:
+    if out is not None:
+        evaluation.save(out)
+    if html is not None:
+        evaluation.to_html(html)
+    click.echo(evaluation.summary())
+
+
+@evaluate.command()
+@click.option("--seeds", default="100000:100050", show_default=True, metavar="A:B", help="Seeds from A to before B.")
+@click.option("--inputs", type=click.Choice(["trades", "quotes", "book"]), default="quotes", show_default=True)
+@click.option("--book", type=click.Choice(["shallow", "deep", "sym"]), default="shallow", show_default=True)
+@click.option("--feed", type=click.Choice(["full", "throttled", "none"]), default="full", show_default=True)
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True)
+@_saved
+@_page
+@_quiet
+@_verbose
+def simulated(
+    seeds: str,
+    inputs: Any,
+    book: Any,
+    feed: Any,
+    workers: int,
+    out: Path | None,
+    html: Path | None,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    """Against the hidden mid of simulated markets."""
+    from toxmid.evaluate import evaluate_simulated
+
+    del verbose
+    first, _, last = seeds.partition(":")
+    if not (first.isdigit() and last.isdigit() and int(first) < int(last)):
+        raise click.BadParameter("two whole numbers, the smaller first: A:B", param_hint="--seeds")
+    result = evaluate_simulated(
+        range(int(first), int(last)), inputs=inputs, book=book, feed=feed, workers=workers, progress=not quiet
+    )
+    _tell(result, out, html)
+
+
+@evaluate.command()
+@click.option("--trades", multiple=True, required=True, type=_FILES, help="The tape to judge on.")
+@click.option("--truth", multiple=True, required=True, type=_FILES, help="Trades of the venue that serves as truth.")
+@click.option("--window", "windows", multiple=True, required=True, metavar="NAME=FROM/TO", help="What to judge.")
+@click.option("--basis", required=True, metavar="FROM/TO", help="A calm time, for the basis between the venues.")
+@_saved
+@_page
+@_verbose
+def referenced(
+    trades: Sequence[str],
+    truth: Sequence[str],
+    windows: Sequence[str],
+    basis: str,
+    out: Path | None,
+    html: Path | None,
+    verbose: bool,
+) -> None:
+    """On a real tape, another venue's price being the truth."""
+    from toxmid.evaluate import evaluate_referenced
+
+    del verbose
+    named = {name: _period(period) for name, _, period in (window.partition("=") for window in windows)}
+    _tell(evaluate_referenced(list(trades), list(truth), named, _period(basis)), out, html)
+
+
+@evaluate.command()
+@click.argument("directories", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@_saved
+@_page
+@_verbose
+def forecasts(directories: Sequence[Path], out: Path | None, html: Path | None, verbose: bool) -> None:
+    """On real tapes without a truth: by what the quoted mid did later."""
+    from toxmid.evaluate import evaluate_forecasts
+    from toxmid.replay import Replay
+
+    del verbose
+    _tell(evaluate_forecasts([Replay.load(directory) for directory in directories]), out, html)
+
+
 # --- helpers ---------------------------------------------------------------------------------------------------------
+
+
+def _show_fetched(fetched: Sequence[Any]) -> None:
+    for file in fetched:
+        click.echo(f"{file.status:<8} {file.path}")
+
+
+def _period(text: str) -> tuple[str, str]:
+    start, slash, end = text.partition("/")
+    if not slash:
+        raise click.BadParameter(f"{text!r} is no FROM/TO")
+    return start, end
 
 
 def _note(text: str, quiet: bool) -> None:

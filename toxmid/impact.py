@@ -12,7 +12,6 @@ from typing import Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-import statsmodels.api as sm
 
 from toxmid.durations import nanoseconds
 from toxmid.errors import DataError, NotEnoughDataError, ParameterError
@@ -334,7 +333,9 @@ def _design(used: pl.DataFrame, terms: Sequence[str]) -> pl.DataFrame:
 
 
 def _regress(used: pl.DataFrame, terms: Sequence[str], lags: int) -> Any:
-    model = sm.OLS(used["move"].to_pandas(), _design(used, terms).to_pandas())
+    from statsmodels.regression.linear_model import OLS  # seconds to import, and few who import toxmid regress
+
+    model = OLS(used["move"].to_pandas(), _design(used, terms).to_pandas())
     return model.fit(cov_type="HAC", cov_kwds={"maxlags": lags, "use_correction": True})
 
 

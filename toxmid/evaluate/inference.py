@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import statsmodels.api as sm
 from scipy.stats import binomtest, norm, ttest_1samp
 from scipy.stats import t as student
+from statsmodels.regression.linear_model import OLS
 
 __all__ = ["DieboldMariano", "EventTest", "Regression", "diebold_mariano", "event_test", "r2_oos", "regression"]
 
@@ -91,7 +91,7 @@ def regression(y: _Floats, x: _Floats, used: _Mask, lags: int) -> Regression:
     counts = used[kept]
     # A row of zeros adds nothing to any sum, and takes its time.
     y0, x0 = np.where(counts, y[kept], 0.0), np.where(counts[:, None], x[kept], 0.0)
-    fit: Any = sm.OLS(y0, x0).fit(cov_type="HAC", cov_kwds={"maxlags": lags, "use_correction": False})
+    fit: Any = OLS(y0, x0).fit(cov_type="HAC", cov_kwds={"maxlags": lags, "use_correction": False})
     # An error made of a couple of overlapping outcomes is no error.
     known = rows >= _ROWS_PER_LAG * lags
     covariance = np.asarray(fit.cov_params()) * (rows / (rows - k) if known else math.nan)
