@@ -138,7 +138,7 @@ def assert_book_gives_quotes(simulation: Simulation) -> None:
     duration=st.sampled_from([0.1, 90.0, 240.5]),
     levels=st.sampled_from([1, 10, 60]),
 )
-def test_any_tape_is_sound(  # noqa: PLR0917
+def test_any_tape_is_sound(
     scenario: Any, seed: int, maker: Any, book: Any, mirror: bool, market: Any, duration: float, levels: int
 ) -> None:
     price, tick, lot = market

@@ -91,6 +91,7 @@ def inspect(files: Sequence[str], as_json: bool, verbose: bool) -> None:
               help="More than one: files are decoded beside the computation.")
 @click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="TOML file with tables [params] and [instrument].")
+@click.option("--dask", metavar="ADDRESS", help="Run the days on this Dask cluster (extra 'dask').")
 @click.option("--coefficients", type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="Weights that 'toxmid fit' wrote.")
 @click.option("--sort", is_flag=True, help="Put rows in order of time first.")
@@ -106,6 +107,7 @@ def replay(
     state_in: Path | None,
     state_out: Path | None,
     workers: int,
+    dask: str | None,
     config: Path | None,
     coefficients: Path | None,
     sort: bool,
@@ -130,6 +132,14 @@ def replay(
     sources = {name: list(files) for name, files in inputs.items() if files}
     if not {"trades", "book", "quotes"} & sources.keys():
         raise click.UsageError("give at least one of --trades, --book, --quotes")
+    if dask is not None:
+        if state_in or state_out:
+            raise click.UsageError("--dask keeps its states beside the parts; leave out --state-in and --state-out")
+        options = {"start": start, "end": end, "sort": sort, "allow_partial": allow_partial}
+        result = _on_cluster(sources, out, dask, params, instrument, options, quiet)
+        result.save(out, overwrite=True)
+        click.echo(json.dumps(result.manifest, indent=2, ensure_ascii=False) if as_json else result.summary())
+        return
     arguments: dict[str, Any] = {
         **sources, "params": params, "instrument": instrument, "start": start, "end": end,
         "state": None if state_in is None else state_in.read_bytes(), "finish": state_out is None, "sort": sort,
@@ -253,6 +263,8 @@ def binance(
         out, market=market, kind=kind, symbols=list(symbols), start=start, end=end, progress=not quiet
     )
     _show_fetched(fetched)
+    if any(file.status == "missing" for file in fetched):
+        sys.exit(PARTLY)
 
 
 @fetch.command()
@@ -302,15 +314,17 @@ def batch(
     verbose: bool,
 ) -> None:
     """Replay many symbol-days: files are paired by market and day, state goes on from day to day."""
-    from toxmid.jobs import pair_files, run_jobs
+    from toxmid.jobs import pair_files, run_jobs, summarise
 
     del verbose
-    params, _ = _configuration(config)
+    params, instrument = _configuration(config)
+    jobs = pair_files(list(sources))
     parts = run_jobs(
-        pair_files(list(sources)), out, workers=workers, params=params, dask=dask, sort=sort,
-        on_error="keep" if keep_going else "raise", progress=not quiet,
+        jobs, out, workers=workers, params=params, dask=dask, sort=sort, progress=not quiet,
+        instruments=None if instrument is None else {job.market: instrument for job in jobs},
+        on_error="keep" if keep_going else "raise",
     )  # fmt: skip
-    click.echo("\n".join(f"{part.status:<8} {part.path}" + (f"  {part.error}" if part.error else "") for part in parts))
+    click.echo(summarise(parts))
     if any(part.error is not None for part in parts):
         sys.exit(PARTLY)
 
@@ -406,6 +420,29 @@ def forecasts(directories: Sequence[Path], out: Path | None, html: Path | None, 
 
 
 # --- helpers ---------------------------------------------------------------------------------------------------------
+
+
+def _on_cluster(
+    sources: dict[str, list[str]],
+    out: Path,
+    address: str,
+    params: Any,
+    instrument: Any,
+    options: dict[str, Any],
+    quiet: bool,
+) -> Any:
+    """Replay the days of one market on a Dask cluster, and put their parts together."""
+    from toxmid.jobs import load_market, pair_files, run_jobs
+
+    jobs = pair_files(sources)  # type: ignore[arg-type]
+    markets = sorted({job.market for job in jobs})
+    if len(markets) > 1:
+        raise click.UsageError(f"files of {len(markets)} markets: use 'toxmid batch' ({', '.join(markets[:5])})")
+    folder = out.with_name(f"{out.name}.parts")
+    instruments = None if instrument is None else {markets[0]: instrument}
+    run_jobs(jobs, folder, dask=address, params=params, instruments=instruments, progress=not quiet, **options)
+    _note(f"parts are in {folder}", quiet)
+    return load_market(folder, markets[0])
 
 
 def _show_fetched(fetched: Sequence[Any]) -> None:

@@ -341,6 +341,9 @@ def _engine(params: Params, instrument: Instrument, state: bytes | None) -> Engi
     engine = Engine.restore(state)
     if engine.params != params:
         raise ParameterError("the state to go on from was made with other parameters")
+    ours, theirs = ((market.venue, market.symbol) for market in (instrument, engine.instrument))
+    if None not in (*ours, *theirs) and ours != theirs:
+        raise ParameterError("the state to go on from is that of another market", found=theirs, expected=str(ours))
     return engine
 
 
@@ -441,6 +444,7 @@ def _counts(tally: dict[str, Any], tapes: Mapping[str, _AnyTape]) -> dict[str, A
         "rows_read": sum(entry["rows_read"] for entry in by_input.values()),
         "rows_used": sum(entry["rows_used"] for entry in by_input.values()),
         "rows_rejected": sum(rejected.values()),
+        "rows_of_other_kinds": sum(entry["rows_of_other_kinds"] for entry in by_input.values()),
         "rejected": rejected,
         "duplicates": rejected.get("duplicates", 0),
         "gaps": tally["gaps"],

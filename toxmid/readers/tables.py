@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Any, Final
 
 import polars as pl
 import pyarrow as pa
@@ -19,6 +20,7 @@ from toxmid.schema import KINDS, TABLES, Kind, canonical
 __all__ = ["FORMATS"]
 
 _ROWS: Final = 1 << 20
+_SURE: Final = ("given", "known", "found")  # an assumption of a venue's table is made again, and told as one
 
 
 _DISTINCT: Final[dict[Kind, tuple[str, ...]]] = {"trades": ("id",), "liquidations": ()}
@@ -42,6 +44,11 @@ class Columnar(Format):
         return "as given (ts)"
 
     def identify(self, head: Head) -> Identity:
+        facts = self._facts(head)
+        if facts is not None:
+            instrument = facts["instrument"]
+            sure = [name for name in ("tick", "lot", "contract_value") if instrument["origin"][name] in _SURE]
+            return Identity(instrument["venue"], instrument["symbol"], {name: instrument[name] for name in sure})
         present = [name for name in ("venue", "symbol") if name in self._names(head)]
         if not present:
             return Identity()
@@ -52,6 +59,9 @@ class Columnar(Format):
 
     def kinds(self, head: Head) -> tuple[Kind, ...]:
         """Kinds whose columns are all there; the name tells trades and liquidations apart, if it can."""
+        facts = self._facts(head)
+        if facts is not None:
+            return (facts["kind"],)
         names = set(self._names(head))
         fitting = [kind for kind in KINDS if {field.name for field in TABLES[kind] if not field.optional} <= names]
         fitting = [kind for kind in fitting if kind != "mark" or fitting == ["mark"]]
@@ -80,6 +90,14 @@ class Columnar(Format):
 
     def converter(self, kind: Kind) -> Callable[[pl.DataFrame], pl.DataFrame]:
         return lambda frame: frame
+
+    def _facts(self, head: Head) -> dict[str, Any] | None:
+        """What `toxmid.convert` wrote about a file that it made."""
+        with self._opened(head) as file:
+            metadata = file.metadata.metadata if self._container == "parquet" else None
+        text = (metadata or {}).get(b"toxmid")
+        facts: dict[str, Any] | None = None if text is None else json.loads(text)
+        return facts
 
     def _names(self, head: Head) -> list[str]:
         with self._opened(head) as file:

@@ -1,0 +1,134 @@
+"""The implied mid on rows of one second, written out plainly: no state machine, no floor of speed, one formula a line.
+
+Everything is in bps of log price (``1e4 ln p``) and seconds. It shares no code with the package.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass
+class Seconds:
+    """One row a second, covering (t - 1, t]: the touch at its end, and what traded in it."""
+
+    mid: Floats
+    spread: Floats
+    age: Floats  # of the older print, s
+    buy: Floats
+    sell: Floats
+
+
+def seconds_of_trades(ts: npt.NDArray[np.int64], price: Floats, side: npt.NDArray[np.int8], volume: Floats) -> Seconds:
+    """Rows of a tape without quotes: the last taker buy and the last taker sell stand in for them."""
+    second = -(-ts // 10**9)
+    first, n = int(second[0]), int(second[-1] - second[0]) + 1
+    mid, spread, age = (np.full(n, np.nan) for _ in range(3))
+    buy, sell = np.zeros(n), np.zeros(n)
+    last, when = {1: math.nan, -1: math.nan}, {1: 0, -1: 0}
+    previous, flip, i = 0, math.nan, 0
+    for t in range(n):
+        flips = []
+        while i < len(ts) and second[i] - first <= t:
+            s = int(side[i])
+            if previous == -s:
+                flips.append(abs(1e4 * math.log(price[i] / last[-s])))
+            last[s], when[s], previous = price[i], int(ts[i]), s
+            (buy if s > 0 else sell)[t] += volume[i]
+            i += 1
+        if flips:
+            flip = sum(flips) / len(flips)
+        if not math.isnan(last[1]) and not math.isnan(last[-1]):
+            mid[t] = 1e4 * math.log(0.5 * (last[1] + last[-1]))
+            age[t] = ((first + t) * 10**9 - min(when.values())) / 1e9
+            apart = abs(1e4 * math.log(last[1] / last[-1]))
+            spread[t] = flip + (apart - flip) * math.exp(-age[t] / 3.0)
+    return Seconds(mid, spread, age, buy, sell)
+
+
+def usual(values: list[float]) -> float:
+    """Median, or 0.3 of the upper quartile where that is more."""
+    x = sorted(values)
+    return max(0.5 * (x[(len(x) - 1) // 2] + x[len(x) // 2]), 0.3 * x[(3 * len(x)) // 4])
+
+
+def norms(rows: Seconds) -> npt.NDArray[np.float64]:
+    """sigma, volume and spread that are usual, as they are known during each second (columns)."""
+    n = len(rows.mid)
+    start = int(np.argmax(np.isfinite(rows.mid)))
+    total = np.cumsum(rows.buy + rows.sell)
+    samples: list[tuple[int, float, float, float]] = []
+    out = np.full((3, n), np.nan)
+    now = (math.nan, math.nan, math.nan)
+    for t in range(start, n):
+        out[:, t] = now  # what was known when the second ended; its own sample counts from the next one on
+        age = t - start
+        if age % 10 == 0 and age >= 60:
+            move = abs(rows.mid[t] - rows.mid[t - 60])
+            samples.append((t, move, total[t] - total[t - 60], float(np.mean(rows.spread[t - 59 : t + 1]))))
+        if age % 10 == 0 and age >= 300:
+            upto = t - min(600.0, age / 4)
+            known = [sample for sample in samples if upto - 21_600 < sample[0] <= upto]
+            sigma, volume, spread = (usual([sample[k] for sample in known]) for k in (1, 2, 3))
+            minutes = min(0.75 * age / 60, 360.0)
+            sigma = max(sigma, math.sqrt((minutes * sigma**2 + 10 * (5 * spread) ** 2) / (minutes + 10)))
+            sigma = max(sigma, 0.5 * spread, 0.05)
+            now = (sigma, volume, max(spread, 0.05 * sigma))
+    return out
+
+
+def follow(track: float, y: float, budget: float) -> float:
+    e = y - track
+    return y - math.copysign(math.sqrt(max(e * e - budget, 0.0)), e)
+
+
+def implied(rows: Seconds) -> Floats:
+    """1e4 ln(implied mid); NaN until ready."""
+    n = len(rows.mid)
+    known = norms(rows)
+    out = np.full(n, np.nan)
+    ten = thirty = math.nan
+    rate = net = gross = num = den = drift = 0.0
+    credible = supported = math.nan
+    for t in range(n):
+        volume = rows.buy[t] + rows.sell[t]
+        net = net * math.exp(-1 / 30) + rows.buy[t] - rows.sell[t]
+        gross = gross * math.exp(-1 / 30) + volume
+        rate = rate * math.exp(-1 / 3) + (1 - math.exp(-1 / 3)) * volume
+        mid, spread = rows.mid[t], rows.spread[t]
+        if math.isnan(mid):
+            continue
+        imbalance = net / gross if gross > 0 else 0.0
+        if math.isnan(ten):
+            ten = thirty = spread
+        ten += (1 - math.exp(-1 / 10)) * (spread - ten)
+        thirty += (1 - math.exp(-1 / 30)) * (spread - thirty)
+        if t and not math.isnan(rows.mid[t - 1]):
+            x = (spread - rows.spread[t - 1]) * imbalance
+            move = mid - rows.mid[t - 1]
+            num = num * math.exp(-1 / 300) + 2 * (move - drift) * x
+            den = den * math.exp(-1 / 300) + x * x
+            drift += (1 - math.exp(-1 / 40)) * (move - drift)
+        sigma, usual_volume, usual_spread = known[:, t]
+        if math.isnan(sigma):
+            credible = supported = mid
+            continue
+        prior = 100 * usual_spread**2
+        phi = min(max((num + 0.5 * prior) / (den + prior), 0.0), 1.5)
+        y = mid - 0.5 * phi * max(spread - 10 * usual_spread, 0.0) * imbalance
+        rho = max(1.0, ten / usual_spread)
+        minutes = max(rate * 60 / usual_volume if usual_volume > 0 else 1.0, 0.1) / 60
+        credible = follow(credible, y, (200 * sigma / rho) ** 2 * min(minutes, 1 / 60))
+        supported += (credible - supported) * (1 - 2 ** (-1 / 300))
+        supported = follow(supported, y, (15 * sigma) ** 2 * minutes)
+        if abs(y - credible) < abs(y - supported):
+            supported = credible
+        lead = (1 - 1 / 3) * (1 / 3 + 2 / 3 * min(phi, 1.0)) * (credible - supported)
+        out[t] = supported + min(max(lead, -2.5 * thirty), 2.5 * thirty)
+    return out
