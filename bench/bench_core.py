@@ -1,7 +1,7 @@
 """Speed of the core beside plain competitors in the same run: ``pytest bench/bench_core.py --benchmark-sort=name``.
 
-Absolute times are of one machine on one day; ratios within a run are what counts. The C competitor is compiled here, with the
-compiler that ``CC`` names.
+Absolute times are of one machine on one day; ratios within a run are what counts. The C competitor is compiled here,
+with the compiler that ``CC`` names.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -89,9 +88,9 @@ def vpin_numpy(size: np.ndarray, side: np.ndarray, bucket: float) -> np.ndarray:
 def test_vpin_c_loop(benchmark: Any, c_loop: Callable[..., int]) -> None:
     tape = workloads.trades(N)
     out = np.empty(BUCKETS + 2)
-    pointers = [tape["size"].ctypes.data_as(ctypes.c_void_p), tape["side"].ctypes.data_as(ctypes.c_void_p)]
-    arguments = (*pointers, ctypes.c_long(N), ctypes.c_double(bucket_volume()), WINDOW, out.ctypes.data_as(ctypes.c_void_p))
-    assert benchmark(c_loop, *arguments) >= BUCKETS - 1
+    size, side, result = (column.ctypes.data_as(ctypes.c_void_p) for column in (tape["size"], tape["side"], out))
+    volume = ctypes.c_double(bucket_volume())
+    assert benchmark(c_loop, size, side, ctypes.c_long(N), volume, WINDOW, result) >= BUCKETS - 1
 
 
 @pytest.mark.benchmark(group="vpin")

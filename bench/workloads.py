@@ -45,7 +45,7 @@ def quotes(n: int) -> Columns:
 
 @functools.cache
 def book(n: int) -> Columns:
-    """Rows of an L2 book after a snapshot: near levels are set and deleted around a wandering mid, one message every few rows."""
+    """Rows of an L2 book after a snapshot: levels are set and deleted around a wandering mid, a few to a message."""
     rng = np.random.default_rng(3)
     mid = 600_000 + np.cumsum(rng.integers(-1, 2, n) * (rng.random(n) < 0.05))
     side = rng.choice(np.array([-1, 1], np.int8), n)

@@ -91,7 +91,7 @@ def test_mirror_symmetry(cascade: toxmid.Simulation) -> None:
     two = toxmid.replay(trades=other).bars
     gap = [np.nan_to_num(bps(bars["implied_mid"]) - bps(bars["mid"])) for bars in (one, two)]
     assert np.abs(gap[0]).max() > 5
-    # The mid of pseudo-quotes is an arithmetic mean, whose mirror is a harmonic one: equal to second order in the spread.
+    # The mid of pseudo-quotes is an arithmetic mean, its mirror a harmonic one: equal to second order in the spread.
     assert np.abs(gap[0] + gap[1]).max() < 0.02 * np.abs(gap[0]).max()
 
 
