@@ -200,7 +200,9 @@ def replay(
     before = engine.tally()
     if "liquidations" in tapes and _is_without_rows(tapes["liquidations"]):
         engine.feed_without_prints()
-    with Progress(label="replay", quiet=not progress) as bar:
+    expected = [tape.expected_rows for tape in tapes.values()]
+    total = None if None in expected else sum(count or 0 for count in expected)
+    with Progress(total, label="replay", quiet=not progress) as bar:
         bars, buckets, events = _run(engine, tapes, workers, bar)
     state_after = engine.snapshot()
     if finish:
@@ -253,6 +255,7 @@ class _FrameTape:
             frame = frame.filter(ts < bounds[1])
         self._frame = frame
         self.instrument = found_instrument(frame) if kind == "trades" else Instrument()
+        self.expected_rows: int | None = frame.height
         self.inputs = [{"path": None, "format": "table", "rows": self._rows, "bytes": None, "sha256": None}]
 
     @property

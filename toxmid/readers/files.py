@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from toxmid.errors import FileError
 
@@ -169,6 +170,31 @@ def ahead(iterator: Iterator[T]) -> Iterator[T]:
         while (item := pending.result()) is not None:
             pending = pool.submit(next, iterator, None)
             yield item
+
+
+def expected_rows(head: Head) -> int | None:
+    """About how many rows a file holds, from its size and its first lines; None where that would be a guess."""
+    if head.container == "parquet":
+        return int(pq.read_metadata(head.path).num_rows)
+    lines = head.lines[1:]
+    size = _text_size(head.path) if lines else None
+    return None if size is None else int(size / (sum(len(line) + 1 for line in lines) / len(lines)))
+
+
+def _text_size(path: Path) -> int | None:
+    """Bytes of text in a file, as far as its container says."""
+    packed = path.stat().st_size
+    first = _first_bytes(path, 4)
+    if first.startswith(_ZIP):
+        return _member(path).file_size
+    if first.startswith(_ZSTD):
+        return None
+    if not first.startswith(_GZIP):
+        return packed
+    with path.open("rb") as file:
+        file.seek(-4, 2)
+        size = int.from_bytes(file.read(4), "little")  # modulo 4 GiB, and of the last member only
+    return size if size > packed else None
 
 
 def fingerprint(path: Path) -> str:

@@ -14,7 +14,7 @@ import polars as pl
 from toxmid.errors import DataError
 from toxmid.instrument import Instrument
 from toxmid.readers.base import Format, Identity, Lines, Table, divided
-from toxmid.readers.files import Head, fingerprint
+from toxmid.readers.files import Head, expected_rows, fingerprint
 from toxmid.readers.order import in_order
 from toxmid.readers.snapshots import Differences
 from toxmid.schema import MIN_NS, Kind, canonical, empty
@@ -80,6 +80,12 @@ class Tape:
     def counts(self) -> dict[str, int]:
         """Rows read, rows used, and rows left out by reason."""
         return {"rows_read": self._read, "rows_used": self._used, **self._excluded}
+
+    @property
+    def expected_rows(self) -> int | None:
+        """About how many rows the files hold; None where nothing tells."""
+        counts = [expected_rows(file.head) for file in self._files]
+        return None if None in counts else sum(count or 0 for count in counts)
 
     @functools.cached_property
     def inputs(self) -> list[dict[str, Any]]:
