@@ -11,6 +11,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from toxmid.replay import replay
+from toxmid.simulate import simulate
+
 HEADER = "exchange,symbol,timestamp,local_timestamp,id,side,price,amount\n"
 
 
@@ -175,6 +178,25 @@ def test_demo_needs_nothing(tmp_path: Path) -> None:
     assert "implied mid" in result.stdout
     assert (tmp_path / "toxmid-demo" / "report.html").stat().st_size > 50_000
     assert toxmid("demo", "-q", cwd=tmp_path).returncode == 0
+
+
+def test_fit_and_its_coefficients(tmp_path: Path) -> None:
+    """Too few events to learn from are an error; what was learnt from enough is taken by a replay."""
+    tapes = [simulate("flush", seed=seed, duration=3600.0) for seed in range(3)]
+    for number, market in enumerate(tapes):
+        replay(trades=market.trades, quotes=market.quotes).save(tmp_path / f"run{number}")
+    coefficients = tmp_path / "coefficients.json"
+    few = toxmid("fit", tmp_path / "run0", "--min-events", "400", "-o", coefficients)
+    assert few.returncode == 3
+    assert not coefficients.exists()
+    runs = [tmp_path / f"run{number}" for number in range(3)]
+    learnt = toxmid("fit", *runs, "--apart", "--min-events", "3", "-o", coefficients)
+    assert learnt.returncode == 0, learnt.stderr
+    assert "events" in learnt.stdout
+    path = tmp_path / "trades.parquet"
+    tapes[0].trades.write_parquet(path)
+    again = toxmid("replay", "-q", "--trades", path, "--out", tmp_path / "out", "--coefficients", coefficients)
+    assert again.returncode == 0, again.stderr
 
 
 def test_version_and_help() -> None:

@@ -10,6 +10,7 @@ from importlib import metadata
 
 from toxmid.engine import Engine, ImpliedMid
 from toxmid.errors import DataError, FileError, NotEnoughDataError, ParameterError, ToxmidError
+from toxmid.estimator import FitResult, fit
 from toxmid.impact import impact
 from toxmid.instrument import Instrument
 from toxmid.params import Params
@@ -25,6 +26,7 @@ __all__ = [
     "DataError",
     "Engine",
     "FileError",
+    "FitResult",
     "ImpliedMid",
     "Instrument",
     "NotEnoughDataError",
@@ -35,6 +37,7 @@ __all__ = [
     "ToxmidError",
     "__version__",
     "classify",
+    "fit",
     "impact",
     "read_book",
     "read_liquidations",

@@ -180,16 +180,37 @@ def report(directory: Path, path: Path | None, verbose: bool) -> None:
 @click.argument("directories", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("-o", "--output", "path", required=True, type=click.Path(dir_okay=False, path_type=Path),
               help="File of coefficients to write.")
-@click.option("--force", is_flag=True, help="Keep what was learnt even where it is no better out of sample.")
+@click.option("--horizon", default="300s", show_default=True, help="How much later the mid is taken to be right.")
+@click.option("--averaging", default="60s", show_default=True, help="Time around that moment to average the mid over.")
+@click.option("--apart", is_flag=True, help="Events of several replays at one time have nothing to do with each other.")
+@click.option("--min-events", type=click.IntRange(min=3), default=5, show_default=True, help="Fewest events.")
+@click.option("--force", is_flag=True, help="Use what was learnt even where cross-validation does not favour it.")
+@_quiet
 @_verbose
-def fit(directories: Sequence[Path], path: Path, force: bool, verbose: bool) -> None:
-    """Calibrate the estimator on past replays; use the result with 'replay --coefficients FILE'."""
+def fit(
+    directories: Sequence[Path],
+    path: Path,
+    horizon: str,
+    averaging: str,
+    apart: bool,
+    min_events: int,
+    force: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    """Learn the weights of the implied mid from past replays; use them with 'replay --coefficients FILE'."""
     from toxmid.estimator import fit as learn
 
     del verbose
-    result = learn(list(directories), force=force)
+    result = learn(
+        directories, horizon=horizon, averaging=averaging, simultaneous="apart" if apart else "one",
+        min_events=min_events, force=force,
+    )  # fmt: skip
     result.save(path)
-    click.echo(str(result.summary()))
+    for warning in result.warnings:
+        _note(f"note: {warning}", quiet)
+    _note(f"wrote {path}", quiet)
+    click.echo(result.summary().as_text())
 
 
 @cli.command()
