@@ -7,10 +7,10 @@ infers the maker's mid around the mean price of that flow.
 """
 
 from importlib import metadata
+from typing import TYPE_CHECKING, Any
 
 from toxmid.engine import Engine, ImpliedMid
 from toxmid.errors import DataError, FileError, NotEnoughDataError, ParameterError, ToxmidError
-from toxmid.estimator import FitResult, fit
 from toxmid.impact import impact
 from toxmid.instrument import Instrument
 from toxmid.params import Params
@@ -19,6 +19,9 @@ from toxmid.replay import Replay, replay
 from toxmid.simulate import Simulation, simulate
 from toxmid.spreads import classify, spreads
 from toxmid.vpin import vpin
+
+if TYPE_CHECKING:
+    from toxmid.estimator import FitResult, fit
 
 __version__ = metadata.version("toxmid")
 
@@ -48,3 +51,12 @@ __all__ = [
     "spreads",
     "vpin",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Calibration brings statsmodels along, which takes longer to import than all the rest: only who asks waits."""
+    if name in ("FitResult", "fit"):
+        from toxmid import estimator
+
+        return getattr(estimator, name)
+    raise AttributeError(f"module 'toxmid' has no attribute {name!r}")
