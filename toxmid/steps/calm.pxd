@@ -201,9 +201,10 @@ cdef inline int calm_minute(Calm *c, int64_t ts, double spread, double move, dou
 
 
 cdef inline double calm_spread_z(const Calm *c, double spread, double tick_bps) noexcept nogil:
-    """Robust z of ln(spread) against this time of day; half a tick keeps one-tick markets from a zero scale."""
+    """Robust z of ln(spread) against this time of day. Half a tick, or a tenth of the spread where no tick is known, keeps
+    quiet markets from a zero scale."""
     cdef double floor
     if not spread > 0 or not c.tod_median == c.tod_median:
         return NAN
-    floor = log(1.0 + 0.5 * tick_bps / spread) if tick_bps > 0 else 1e-3
+    floor = log(1.0 + 0.5 * tick_bps / spread) if tick_bps > 0 else 0.1
     return (log(spread) - c.tod_median) / (c.tod_scale + floor)
