@@ -181,10 +181,26 @@ def descendants(pid: int) -> list[int]:
     if not Path("/proc/self/task").is_dir():
         return []
     found: list[int] = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in map(int, (task / "children").read_text(encoding="ascii").split()):
+    for task in listing(Path(f"/proc/{pid}/task")):
+        for child in map(int, text(task / "children").split()):
             found += [child, *descendants(child)]
     return found
+
+
+def listing(folder: Path) -> list[Path]:
+    """Threads and processes end while one looks at them."""
+    try:
+        return list(folder.iterdir())
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+
+
+def text(path: Path) -> str:
+    """What a file of /proc says; nothing, if what it speaks of has ended."""
+    try:
+        return path.read_text(encoding="ascii")
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
 
 
 def running(pids: list[int]) -> list[int]:
