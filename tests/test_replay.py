@@ -94,13 +94,13 @@ def test_replay_cut_at_any_moment(params: Params) -> None:
 
 
 def test_trades_cut_at_any_moment() -> None:
-    """From the very first second on: cold start, warm-up, bulk classification, silences."""
+    """From the very first second on: cold start, warm-up, bulk classification, a silence in the middle of its bars."""
     trades = simulated()["trades"]
-    sparse = pl.concat([trades[:3000], trades[6000:6500], trades[12000:]])
-    for params in (PARAMS, Params(bucket_volume=2.0, window=5, classify="bvc_normal", bvc_bar="15s")):
+    silence = START + 211 * SECOND, START + 238 * SECOND
+    sparse = trades.filter(~pl.col("ts").to_physical().is_between(*silence))
+    for params in (PARAMS, Params(bucket_volume=2.0, window=5, classify="bvc_normal", bvc_bar="5s")):
         moments = np.random.default_rng(2).integers(START + SECOND, times(sparse)[-1], 10).tolist()
-        silent = times(sparse)[2999] + 2 * SECOND
-        assert_truncation({"trades": sparse}, params, [*moments, silent])
+        assert_truncation({"trades": sparse}, params, [*moments, silence[0], silence[0] + 10 * SECOND])
 
 
 def test_end_before_the_first_liquidation() -> None:

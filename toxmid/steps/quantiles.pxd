@@ -1,6 +1,18 @@
-# Exact order statistics of short arrays, by selection in scratch memory.
+# Exact order statistics: bisection of sorted arrays, selection in unsorted ones.
 
 from libc.stdint cimport int64_t
+
+
+cdef inline int64_t lower_bound(const double *x, int64_t n, double value) noexcept nogil:
+    """How many of the ascending x[0:n] are below `value`: the first index where it would fit."""
+    cdef int64_t lo = 0, hi = n, mid
+    while lo < hi:
+        mid = (lo + hi) >> 1
+        if x[mid] < value:
+            lo = mid + 1
+        else:
+            hi = mid
+    return lo
 
 
 cdef inline double select_kth(double *x, int64_t n, int64_t k) noexcept nogil:

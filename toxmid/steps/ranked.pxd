@@ -7,6 +7,7 @@ from libc.math cimport NAN
 from libc.stdint cimport int64_t
 from libc.string cimport memmove, memset
 from toxmid.steps.memory cimport Block, block_reserve
+from toxmid.steps.quantiles cimport lower_bound
 
 cdef enum:
     LEAF = 512
@@ -25,18 +26,6 @@ cdef struct Ranked:
     int64_t size        # values inside
     Block arrivals      # Arrival
     Block leaves        # Leaf, in order of size
-
-
-cdef inline int64_t _lower(const double *values, int64_t count, double x) noexcept nogil:
-    """How many of `values` (sorted) are below x."""
-    cdef int64_t lo = 0, hi = count, mid
-    while lo < hi:
-        mid = (lo + hi) >> 1
-        if values[mid] < x:
-            lo = mid + 1
-        else:
-            hi = mid
-    return lo
 
 
 cdef inline int64_t _leaf_of(const Leaf *leaves, int64_t n, double x) noexcept nogil:
@@ -85,7 +74,7 @@ cdef inline int _insert(Ranked *r, double x) noexcept nogil:
         memmove(right.values, &leaf.values[leaf.count], right.count * sizeof(double))
         if leaf.values[leaf.count - 1] < x:
             leaf = right
-    at = _lower(leaf.values, leaf.count, x)
+    at = lower_bound(leaf.values, leaf.count, x)
     memmove(&leaf.values[at + 1], &leaf.values[at], (leaf.count - at) * sizeof(double))
     leaf.values[at] = x
     leaf.count += 1
@@ -97,7 +86,7 @@ cdef inline void _remove(Ranked *r, double x) noexcept nogil:
     cdef int64_t n = r.leaves.used // <int64_t> sizeof(Leaf)
     cdef Leaf *leaves = <Leaf *> r.leaves.data
     cdef int64_t i = _leaf_of(leaves, n, x)
-    cdef int64_t at = _lower(leaves[i].values, leaves[i].count, x)
+    cdef int64_t at = lower_bound(leaves[i].values, leaves[i].count, x)
     leaves[i].count -= 1
     memmove(&leaves[i].values[at], &leaves[i].values[at + 1], (leaves[i].count - at) * sizeof(double))
     if leaves[i].count == 0:
@@ -129,7 +118,7 @@ cdef inline double ranked_below(const Ranked *r, double x) noexcept nogil:
     at = _leaf_of(leaves, n, x)
     for i in range(at):
         below += leaves[i].count
-    below += _lower(leaves[at].values, leaves[at].count, x)
+    below += lower_bound(leaves[at].values, leaves[at].count, x)
     return <double> below / <double> r.size
 
 

@@ -8,6 +8,7 @@ from libc.stdint cimport int64_t
 from libc.string cimport memmove
 from toxmid.steps.codes cimport ERR_MEMORY
 from toxmid.steps.memory cimport Block, block_reserve
+from toxmid.steps.quantiles cimport lower_bound
 
 cdef struct Sample:
     int64_t ts
@@ -19,18 +20,6 @@ cdef struct Trailing:
     int64_t forgotten       # samples removed from the front of `samples`
     Block samples           # Sample, oldest first
     Block sorted            # double, ascending
-
-
-cdef inline int64_t _place_of(const double *x, int64_t n, double value) noexcept nogil:
-    """First index whose value is not below `value`."""
-    cdef int64_t lo = 0, hi = n, mid
-    while lo < hi:
-        mid = (lo + hi) >> 1
-        if x[mid] < value:
-            lo = mid + 1
-        else:
-            hi = mid
-    return lo
 
 
 cdef inline int trailing_push(Trailing *t, int64_t ts, double value) noexcept nogil:
@@ -70,7 +59,7 @@ cdef inline int trailing_roll(Trailing *t, int64_t after, int64_t upto) noexcept
             return ERR_MEMORY
         x = <double *> t.sorted.data
         n = t.sorted.used // 8
-        at = _place_of(x, n, s.value)
+        at = lower_bound(x, n, s.value)
         memmove(&x[at + 1], &x[at], (n - at) * 8)
         x[at] = s.value
         t.sorted.used += 8
@@ -81,7 +70,7 @@ cdef inline int trailing_roll(Trailing *t, int64_t after, int64_t upto) noexcept
             break
         x = <double *> t.sorted.data
         n = t.sorted.used // 8
-        at = _place_of(x, n, s.value)
+        at = lower_bound(x, n, s.value)
         memmove(&x[at], &x[at + 1], (n - at - 1) * 8)
         t.sorted.used -= 8
         t.dropped += 1
