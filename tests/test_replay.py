@@ -75,8 +75,8 @@ def assert_truncation(tables: Tables, params: Params, moments: list[int]) -> Non
         ended = int(short.bars["ts"].to_physical()[-1])
         for part, all_ in zip(before(short, moment), before(whole, min(moment, ended + 1)), strict=True):
             assert part.equals(all_[: part.height], null_equal=True)
-            # A silence before T closes bars and episodes later, but buckets close with the trade that fills them.
-        assert before(short, moment)[1].height == before(whole, moment)[1].height
+        if not params.classify.startswith("bvc"):  # which closes buckets in silences, as bars and episodes close
+            assert before(short, moment)[1].height == before(whole, moment)[1].height
         windowed = replay(**tables, params=params, end=moment)  # type: ignore[arg-type]
         assert_equal(short, windowed)
 

@@ -10,7 +10,7 @@ from toxmid.errors import DataError
 from toxmid.instrument import Instrument
 from toxmid.schema import Kind, as_frame, canonical
 
-__all__ = ["as_frame", "found_instrument", "in_order", "with_sides", "without_sizes"]
+__all__ = ["any_trades", "as_frame", "found_instrument", "in_order", "with_sides", "without_sizes"]
 
 
 def with_sides(trades: Any) -> pl.DataFrame:
@@ -27,10 +27,17 @@ def with_sides(trades: Any) -> pl.DataFrame:
     >>> with_sides(tape)["side"].to_list()
     [0]
     """
+    return in_order(_with_column_of_sides(trades), "trades")
+
+
+def any_trades(trades: Any) -> pl.DataFrame:
+    """As `with_sides`, in whatever order: for those who look at every time anyway."""
+    return canonical(_with_column_of_sides(trades), "trades")
+
+
+def _with_column_of_sides(trades: Any) -> pl.DataFrame:
     frame = as_frame(trades)
-    if "side" not in frame.columns:
-        frame = frame.with_columns(side=pl.lit(0, pl.Int8))
-    return in_order(frame, "trades")
+    return frame if "side" in frame.columns else frame.with_columns(side=pl.lit(0, pl.Int8))
 
 
 def without_sizes(quotes: Any) -> pl.DataFrame:

@@ -13,7 +13,7 @@ from toxmid.instrument import Instrument
 from toxmid.params import Params
 from toxmid.spreads import Rule
 from toxmid.spreads import classify as classify_trades
-from toxmid.tapes import found_instrument, with_sides
+from toxmid.tapes import any_trades, found_instrument
 from toxmid.whole_sample import Classifier, vpin_whole_sample
 
 __all__ = ["vpin"]
@@ -149,7 +149,7 @@ def vpin(
 
 def _signed(trades: Any, quotes: Any, rule: str, instrument: Instrument | None) -> pl.DataFrame:
     """Trades with the sides by which their volume counts."""
-    tape = with_sides(trades)
+    tape = any_trades(trades)
     if rule in get_args(Rule):
         return tape.with_columns(classify_trades(tape, quotes, rule=cast(Rule, rule), instrument=instrument))
     return tape
