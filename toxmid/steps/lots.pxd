@@ -5,7 +5,7 @@
 # instrument does not say which it is, the first trade decides, for every face alike.
 
 from libc.math cimport fabs, rint
-from libc.stdint cimport int64_t
+from libc.stdint cimport int8_t, int64_t
 from toxmid.steps.grid cimport Grid, grid_steps, on_grid
 
 cdef extern from *:
@@ -13,26 +13,42 @@ cdef extern from *:
     #include <math.h>
     #include <stdint.h>
     #include <string.h>
-    /* How many of n sizes are good: on the grid, positive, countable, at a good price. Adding 1.5 * 2^52 leaves the nearest whole
-       number in the low bits of a double, so that the loop needs no conversion and no branch, and vectorises. */
-    static int64_t toxmid_whole_lots(const double *price, const double *coins, int64_t *lots, int64_t n, double per_unit) {
-        const double magic = 6755399441055744.0;
-        int64_t base, bits, good = 0, i;
+    /* Lots of n trades; 1 if every size is on the grid, positive and countable and every price positive and finite, else 0.
+       Without a branch or a conversion, so that it vectorises: adding 1.5 * 2^52 leaves the nearest whole number in the low bits
+       of a double; positive doubles are ordered like their bits; and every condition is the sign of something. */
+    static int toxmid_whole_lots(const double *price, const double *coins, int64_t *lots, int64_t n, double per_unit) {
+        const double magic = 6755399441055744.0, most = 1e15;
+        int64_t base, top, bad = 0, i;
         memcpy(&base, &magic, 8);
+        memcpy(&top, &most, 8);
         for (i = 0; i < n; i++) {
             double steps = coins[i] * per_unit;
             double shifted = steps + magic;
-            double whole = shifted - magic;
-            good += (int64_t) ((fabs(steps - whole) <= 1e-15 * steps) & (whole > 0.0) & (steps <= 1e15)
-                               & (price[i] > 0.0) & (price[i] <= 1.7976931348623157e308));
-            memcpy(&bits, &shifted, 8);
-            lots[i] = bits - base;
+            double room = 1e-15 * steps - fabs(steps - (shifted - magic));
+            int64_t price_bits, steps_bits, shifted_bits, room_bits;
+            memcpy(&price_bits, &price[i], 8);
+            memcpy(&steps_bits, &steps, 8);
+            memcpy(&shifted_bits, &shifted, 8);
+            memcpy(&room_bits, &room, 8);
+            bad |= (price_bits - 1) | (INT64_C(0x7fefffffffffffff) - price_bits) | (steps_bits - 1) | (top - steps_bits) | room_bits;
+            lots[i] = shifted_bits - base;
         }
-        return good;
+        return bad >= 0;
+    }
+    static void toxmid_by_side(const int64_t *lots, const int8_t *side, int64_t n, int64_t *buy, int64_t *sell) {
+        int64_t bought = 0, sold = 0, i;
+        for (i = 0; i < n; i++) {
+            bought += lots[i] & -(int64_t) (side[i] > 0);
+            sold += lots[i] & -(int64_t) (side[i] < 0);
+        }
+        *buy = bought;
+        *sell = sold;
     }
     """
-    int64_t whole_lots "toxmid_whole_lots"(const double *price, const double *coins, int64_t *lots, int64_t n,
-                                           double per_unit) noexcept nogil
+    bint whole_lots "toxmid_whole_lots"(const double *price, const double *coins, int64_t *lots, int64_t n,
+                                        double per_unit) noexcept nogil
+    void lots_by_side "toxmid_by_side"(const int64_t *lots, const int8_t *side, int64_t n, int64_t *buy,
+                                       int64_t *sell) noexcept nogil
 
 cdef struct Lots:
     Grid grid
@@ -104,15 +120,15 @@ cdef inline bint lots_of_run(Lots *l, int64_t now, const int64_t *ts, const doub
     """Lots of n trades at once, without a branch in the loops; False, and nothing done, unless every one of them is in order
     of time, good, and on the grid as it stands."""
     cdef int64_t back = ts[0] - now
-    cdef int64_t good, i
+    cdef int64_t total = 0
+    cdef int64_t i
     if not l.decided or l.contracts or l.coins > 1e10:
         return False
     for i in range(1, n):
         back |= ts[i] - ts[i - 1]           # the sign bit stays when any difference is negative
-    good = whole_lots(price, coins, lots, n, l.grid.per_unit)
-    if back < 0 or good != n:
+    if back < 0 or not whole_lots(price, coins, lots, n, l.grid.per_unit):
         return False
     for i in range(n):
-        good += lots[i]
-    l.coins += <double> (good - n) / l.grid.per_unit
+        total += lots[i]
+    l.coins += <double> total / l.grid.per_unit
     return True

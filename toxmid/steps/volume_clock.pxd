@@ -8,6 +8,7 @@ from libc.math cimport NAN, fabs, log, rint
 from libc.stdint cimport int8_t, int64_t
 from toxmid.steps.codes cimport ERR_MEMORY, ERR_RUNAWAY, SECOND
 from toxmid.steps.grid cimport on_grid
+from toxmid.steps.lots cimport lots_by_side
 from toxmid.steps.memory cimport Block, block_reserve
 from toxmid.steps.quantiles cimport median
 from toxmid.steps.ranked cimport Ranked, ranked_below, ranked_expire, ranked_push
@@ -308,9 +309,7 @@ cdef inline int64_t clock_add_run(VolumeClock *c, const int64_t *lots, const int
         while total + lots[added] <= room:
             total += lots[added]
             added += 1
-    for i in range(added):
-        buy += lots[i] if side[i] > 0 else 0
-        sell += lots[i] if side[i] < 0 else 0
+    lots_by_side(lots, side, added, &buy, &sell)
     c.filled += total * c.units
     c.buy += <double> (buy * c.units)
     c.sell += <double> (sell * c.units)
