@@ -19,6 +19,7 @@ CHECKED = ["/Od"] if MSVC else ["-O0", "-g", "-UNDEBUG", "-ffp-contract=off"]
 
 DIRECTIVES = {
     "language_level": 3,
+    "autotestdict": False,
     "boundscheck": DEBUG,
     "wraparound": False,
     "initializedcheck": DEBUG,
