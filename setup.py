@@ -1,6 +1,6 @@
 """Build the compiled modules; everything else about the project is in pyproject.toml.
 
-``TOXMID_DEBUG=1`` builds with bounds and None checks, C assertions and no optimisation.
+``TOXMID_DEBUG=1`` builds with bounds and initialisation checks, C assertions and no optimisation.
 """
 
 import os
