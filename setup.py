@@ -42,7 +42,7 @@ class BuildWithRemedy(build_ext):
             ) from None
 
 
-SOURCES = ("_core", "_simulate", "_trades", "_filter")
+SOURCES = ("_core", "_decode", "_simulate", "_trades", "_filter", "_hawkes")
 EXTENSIONS = [
     Extension(f"toxmid.{name}", [f"toxmid/{name}.pyx"], extra_compile_args=CHECKED if DEBUG else OPTIMISED)
     for name in SOURCES

@@ -9,12 +9,18 @@ infers the maker's mid around the mean price of that flow.
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
+from toxmid.components import SpreadComponents, glosten_harris, mrr
 from toxmid.engine import Engine, ImpliedMid
 from toxmid.errors import DataError, FileError, NotEnoughDataError, ParameterError, ToxmidError
-from toxmid.impact import impact
+from toxmid.hasbrouck import HasbrouckResult, hasbrouck
+from toxmid.hawkes import HawkesResult, hawkes
+from toxmid.impact import amihud, impact
 from toxmid.instrument import Instrument
+from toxmid.liquidations import match_liquidations
+from toxmid.markouts import markouts
+from toxmid.microprice import MicroPrice
 from toxmid.params import Params
-from toxmid.readers import read_book, read_liquidations, read_quotes, read_trades
+from toxmid.readers import read, read_book, read_liquidations, read_quotes, read_trades
 from toxmid.replay import Replay, replay
 from toxmid.simulate import Simulation, simulate
 from toxmid.spreads import classify, spreads
@@ -30,18 +36,30 @@ __all__ = [
     "Engine",
     "FileError",
     "FitResult",
+    "HasbrouckResult",
+    "HawkesResult",
     "ImpliedMid",
     "Instrument",
+    "MicroPrice",
     "NotEnoughDataError",
     "ParameterError",
     "Params",
     "Replay",
     "Simulation",
+    "SpreadComponents",
     "ToxmidError",
     "__version__",
+    "amihud",
     "classify",
     "fit",
+    "glosten_harris",
+    "hasbrouck",
+    "hawkes",
     "impact",
+    "markouts",
+    "match_liquidations",
+    "mrr",
+    "read",
     "read_book",
     "read_liquidations",
     "read_quotes",

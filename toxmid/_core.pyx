@@ -12,31 +12,42 @@ nothing and knows no files: it takes events in order and answers with codes, whi
 
 import zlib
 
-from libc.math cimport INFINITY, NAN
+cimport cython
+from cpython.buffer cimport PyBuffer_FillInfo
+from libc.math cimport NAN
 from libc.stdint cimport INT64_MAX, int8_t, int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 from toxmid.errors import DataError, FileError
-from toxmid.steps.book cimport ASK, BID, Book, Side, book_init, book_price, book_will_move, side_next, side_size
+from toxmid.steps.book cimport (ASK, BID, Book, Side, book_break, book_init, book_judge, book_price, book_refusal,
+                                book_row, book_will_move, side_next, side_size)
+from toxmid.steps.branching cimport branching_init
 from toxmid.steps.bulk cimport bulk_advance, bulk_add, bulk_init, Bulk
 from toxmid.steps.calm cimport calm_init
 from toxmid.steps.classify cimport RULE_EMO, RULE_LEE_READY, RULE_QUOTE, RULE_SIDE, RULE_TICK, signing_init
-from toxmid.steps.codes cimport (BOOK, ERR_BACKWARDS, ERR_MEMORY, ERR_RUNAWAY, ERR_TIME_RANGE, KINDS,
-                                 LIQUIDATION, MARK, QUOTE, REFERENCE, SECOND, TRADE, Tally)
+from toxmid.steps.codes cimport (BEFORE_SNAPSHOT, BOOK, ERR_BACKWARDS, ERR_MEMORY, ERR_RUNAWAY, ERR_SIDE, ERR_SILENCE,
+                                 ERR_TIME_RANGE, ERR_VENUE, KINDS, LIQUIDATION, MARK, OPEN_INTEREST, QUOTE, REFERENCE,
+                                 SECOND, TRADE, Tally, in_our_years, is_price, is_size)
+from toxmid.steps.consensus cimport ALL_VENUES, INDEX_PRICE, MARK_PRICE, OTHER_VENUES, Consensus
+from toxmid.steps.depth cimport depth_init
 from toxmid.steps.episodes cimport EPISODE_KINDS, EpisodeRow
 from toxmid.steps.grid cimport Grid, grid_init, grid_steps
 from toxmid.steps.implied cimport ImpliedParams, implied_init
+from toxmid.steps.interest cimport interest_init
+from toxmid.steps.kyle cimport kyle_init
 from toxmid.steps.machine cimport (BarRow, Machine, Past, _close_step, _settle, machine_book, machine_finish,
-                                   machine_liquidation, machine_mark, machine_quote, machine_reference, machine_trade)
-from toxmid.steps.lots cimport Lots, lots_countable, lots_of, lots_of_run, lots_per_coin
+                                   machine_liquidation, machine_mark, machine_open_interest, machine_quote,
+                                   machine_reference, machine_trade)
+from toxmid.steps.lots cimport RUN, Lots, Run, lots_countable, lots_of, lots_of_run, lots_per_coin, lots_took, run_take
 from toxmid.steps.memory cimport Block, block_reserve
 from toxmid.steps.touch cimport touch_init
 from toxmid.steps.trailing cimport Trailing
-from toxmid.steps.venue cimport venue_init
-from toxmid.steps.volume_clock cimport BucketRow, VolumeClock, Slot, RUN, clock_add_run, clock_fill, clock_takes_runs, clock_prepare, clock_refine
+from toxmid.steps.venue cimport Venue, venue_init
+from toxmid.steps.volume_clock cimport (BucketRow, Slot, VolumeClock, clock_fill, clock_in_day, clock_pour_run,
+                                        clock_prepare, clock_refine, clock_takes_runs)
 
-KIND_NAMES = ("trades", "liquidations", "book", "quotes", "mark", "reference")
+KIND_NAMES = ("trades", "liquidations", "book", "quotes", "mark", "reference", "open_interest")
 REASON_NAMES = ("bad_price", "bad_size", "zero_size", "bad_side", "before_snapshot")
 REGIME_NAMES = ("calm", "stress-labelled", "stress-inferred", "one-sided book", "halted")
 EPISODE_NAMES = ("widening", "sweep", "vacuum", "liquidation_cascade")
@@ -48,15 +59,17 @@ cdef dict RULE_CODES = {
 }
 
 cdef enum:
-    MAX_BLOCKS = 64
-    LAYOUT = 1                  # raised whenever the meaning of the state changes: older snapshots are refused
+    MAX_BLOCKS = 160
+    LAYOUT = 3                  # raised whenever the meaning of the state changes: older snapshots are refused
+
+OTHER_VENUE_LIMIT = OTHER_VENUES
 
 cdef bytes MAGIC = b"toxmid\x00\x01"
 
 
 # --- errors ----------------------------------------------------------------------------------------------------------
 
-cdef object _error(int code, int kind, object row, int64_t ts, int64_t now):
+cdef object _error(int code, int kind, object row, int64_t ts, int64_t now, object side=None):
     """The exception of a code that a step returned."""
     cdef str table = KIND_NAMES[kind]
     if code == ERR_MEMORY:
@@ -67,9 +80,17 @@ cdef object _error(int code, int kind, object row, int64_t ts, int64_t now):
     if code == ERR_TIME_RANGE:
         return DataError(f"time of {table} outside the years 2009 to 2100: is it in nanoseconds?", row=row, column="ts",
                          found=ts)
+    if code == ERR_SILENCE:
+        return DataError(f"a silence of more than four million bars before this row of {table}: is the time right? "
+                         "If it is, replay what lies before and after it apart, or with longer bars", row=row,
+                         column="ts", found=ts, expected=f"soon after {now}")
     if code == ERR_RUNAWAY:
         return DataError(f"one row of {table} would close more than 20 million buckets: the bucket volume is too small",
                          row=row, column="size")
+    if code == ERR_SIDE:
+        return DataError("not a side", row=row, column="side", found=side, expected="+1, -1 or 0")
+    if code == ERR_VENUE:
+        return DataError("no such venue", row=row, column="venue", expected=f"0 to {OTHER_VENUES - 1}")
     return AssertionError(f"unknown code {code} of the core")
 
 
@@ -113,12 +134,13 @@ cdef bytes _drain(Block *b):
 cdef int _clock_blocks(VolumeClock *c, Block **out) noexcept:
     out[0] = &c.past.arrivals
     out[1] = &c.past.leaves
-    out[2] = &c.slots
-    out[3] = &c.rows
-    return 4
+    out[2] = &c.past.index
+    out[3] = &c.slots
+    out[4] = &c.rows
+    return 5
 
 
-cdef int _book_blocks(Book *b, Block **out) noexcept:
+cdef int _book_blocks(Book *b, Block **out) noexcept nogil:
     cdef int side, n = 0
     for side in range(2):
         out[n] = &b.sides[side].sizes
@@ -136,16 +158,26 @@ cdef int _trailing_blocks(Trailing *t, Block **out) noexcept:
     return 2
 
 
+cdef int _venue_blocks(Venue *v, Block **out) noexcept:
+    cdef int n = _trailing_blocks(&v.bases, out)
+    n += _trailing_blocks(&v.deviating, out + n)
+    n += _trailing_blocks(&v.spreads, out + n)
+    n += _trailing_blocks(&v.calm.moves, out + n)
+    n += _trailing_blocks(&v.calm.volumes, out + n)
+    n += _trailing_blocks(&v.calm.spreads, out + n)
+    return n
+
+
 cdef int _machine_blocks(Machine *m, Block **out) noexcept:
     """Every block of an engine, always in this order: what snapshot writes and restore reads."""
-    cdef int n = _clock_blocks(&m.clock, out)
+    cdef int i, n = _clock_blocks(&m.clock, out)
     n += _book_blocks(&m.book, out + n)
     n += _trailing_blocks(&m.calm.moves, out + n)
     n += _trailing_blocks(&m.calm.volumes, out + n)
     n += _trailing_blocks(&m.calm.spreads, out + n)
-    n += _trailing_blocks(&m.reference.bases, out + n)
-    n += _trailing_blocks(&m.reference.deviating, out + n)
-    n += _trailing_blocks(&m.reference.spreads, out + n)
+    for i in range(ALL_VENUES):
+        n += _venue_blocks(&m.others.venues[i], out + n)
+    n += _trailing_blocks(&m.branching.values, out + n)
     out[n] = &m.calm.minutes
     out[n + 1] = &m.calm.scratch
     out[n + 2] = &m.flow.prints
@@ -155,44 +187,43 @@ cdef int _machine_blocks(Machine *m, Block **out) noexcept:
     return n + 6
 
 
-cdef int _clone_book(Book *b) except -1:
-    """Give a copied book blocks of its own: -1 and MemoryError where there is no room."""
+cdef int _clone_book(Book *b) noexcept nogil:
+    """Give a copied book blocks of its own; a negative code where there is no room, and then all of them are empty."""
     cdef Block *blocks[MAX_BLOCKS]
-    cdef Block own
-    cdef int i, n = _book_blocks(b, blocks)
+    cdef Block original
+    cdef int i, code = 0, n = _book_blocks(b, blocks)
     for i in range(n):
-        memset(&own, 0, sizeof(Block))
-        if block_reserve(&own, blocks[i].used + 8) < 0:
-            raise MemoryError()
-        if blocks[i].used:
-            memcpy(own.data, blocks[i].data, blocks[i].used)
-        own.used = blocks[i].used
-        blocks[i][0] = own
-    return 0
+        original = blocks[i][0]
+        memset(blocks[i], 0, sizeof(Block))
+        if code == 0 and block_reserve(blocks[i], original.used + 8) < 0:
+            code = ERR_MEMORY
+        if code == 0 and original.used:
+            memcpy(blocks[i].data, original.data, original.used)
+            blocks[i].used = original.used
+    return code
 
 
-cdef void _free_book(Book *b) noexcept:
+cdef void _free_book(Book *b) noexcept nogil:
     cdef Block *blocks[MAX_BLOCKS]
     cdef int i, n = _book_blocks(b, blocks)
     for i in range(n):
         free(blocks[i].data)
 
 
-cdef int _look_ahead(Machine *ahead) except -1:
+cdef int _look_ahead(Machine *ahead) noexcept nogil:
     """Let a copy of a machine settle its moment and close its step, writing to no block of the original."""
     cdef bint cloned = book_will_move(&ahead.book)
-    cdef int code
+    cdef int code = 0
     if cloned:
-        _clone_book(&ahead.book)
+        code = _clone_book(&ahead.book)
     ahead.peeking = True
-    code = _settle(ahead)
+    if code == 0:
+        code = _settle(ahead)
     if code == 0:
         code = _close_step(ahead)
     if cloned:
         _free_book(&ahead.book)
-    if code < 0:
-        raise _error(code, TRADE, None, ahead.now, ahead.now)
-    return 0
+    return code
 
 
 cdef int64_t _nanoseconds(object ts) except? -1:
@@ -209,7 +240,7 @@ cdef void _clock_init(VolumeClock *c, object params) except *:
     c.ready_after = 300 * <int64_t> SECOND
     c.units = 1
     c.lots_per_coin = 1.0
-    c.last_price = c.open_price = c.vpin = c.vpin_rank = NAN
+    c.open_price = c.vpin = c.vpin_rank = NAN
     c.ranked = True
     c.volume.keep = params.volume_days
     c.past.horizon = <int64_t> (params.rank_days * 86400 * 1e9)
@@ -250,14 +281,32 @@ cdef void _implied_params(ImpliedParams *p, object params) except *:
     p.imbalance_memory = params.duration_ns("imbalance_memory") * 1e-9
     p.interval_spread = params.interval_spread
     p.interval_gap = params.interval_gap
+    p.interval_wide = params.interval_wide
     p.interval_move = params.interval_move
     p.interval_age = params.interval_age
     p.interval_memory = params.duration_ns("interval_memory") * 1e-9
 
 
+cdef void _others_init(Consensus *c, object params, const ImpliedParams *p) except *:
+    cdef int i
+    for i in range(ALL_VENUES):
+        venue_init(&c.venues[i], params.reference_width, i < OTHER_VENUES, p, params.duration_ns("history"),
+                   params.duration_ns("history_lag"))
+    c.centre = c.half = NAN
+    c.mark_prior = params.mark_prior
+    c.mark_memory = params.duration_ns("history") * 1e-9
+    c.mark_lag = params.duration_ns("mark_lag") * 1e-9
+
+
 cdef void _bulk_init(Bulk *b, object params) except *:
     bulk_init(b, params.classify in ("bvc_normal", "bvc_t"), params.bvc_df if params.classify == "bvc_t" else 0.0,
               params.duration_ns("bvc_bar"))
+
+
+cdef int _check_venues(object numbers) except -1:
+    if len(numbers) and not (numbers.min() >= 0 and numbers.max() < OTHER_VENUES):
+        raise DataError("no such venue", column="venue", expected=f"0 to {OTHER_VENUES - 1}")
+    return 0
 
 
 # --- columns ---------------------------------------------------------------------------------------------------------
@@ -269,9 +318,10 @@ cdef class Columns:
     cdef const double[::1] a, b, c, d
     cdef const int8_t[::1] side
     cdef const int64_t[::1] lots
-    cdef const uint8_t[::1] flag
+    cdef const uint8_t[::1] flag, gap
+    cdef const int8_t[::1] venue
     cdef Py_ssize_t n, i
-    cdef bint has_side, has_lots, has_flag
+    cdef bint has_side, has_lots, has_flag, has_gap, has_venue, has_index
 
     def __cinit__(self, dict columns, tuple names, bint needs_side=False):
         self.ts = columns["ts"]
@@ -292,6 +342,16 @@ cdef class Columns:
         self.has_flag = "snapshot" in columns
         if self.has_flag:
             self.flag = columns["snapshot"]
+        self.has_gap = "gap" in columns
+        if self.has_gap:
+            self.gap = columns["gap"]
+        self.has_index = "index" in columns
+        if self.has_index:
+            self.b = columns["index"]
+        self.has_venue = "venue" in columns
+        if self.has_venue:
+            self.venue = columns["venue"]
+            _check_venues(columns["venue"])
         lengths = {self.ts.shape[0], self.a.shape[0], self.b.shape[0], self.c.shape[0], self.d.shape[0]}
         if self.has_side:
             lengths.add(self.side.shape[0])
@@ -299,13 +359,17 @@ cdef class Columns:
             lengths.add(self.lots.shape[0])
         if self.has_flag:
             lengths.add(self.flag.shape[0])
+        if self.has_gap:
+            lengths.add(self.gap.shape[0])
+        if self.has_venue:
+            lengths.add(self.venue.shape[0])
         if len(lengths) != 1:
             raise DataError("columns of different lengths", found=sorted(lengths))
 
 
 _TABLE_COLUMNS = (
     ("price", "size"), ("price", "size"), ("price", "size"), ("bid", "bid_size", "ask", "ask_size"), ("price",),
-    ("price", "size"),
+    ("price", "size"), ("open_interest",),
 )
 
 
@@ -315,18 +379,22 @@ cdef inline int _take(Machine *m, int kind, Columns t) noexcept nogil:
     if kind == TRADE:
         return machine_trade(m, t.ts[i], t.a[i], t.b[i], t.side[i] if t.has_side else 0, t.lots[i] if t.has_lots else 0)
     if kind == BOOK:
-        return machine_book(m, t.ts[i], t.side[i], t.a[i], t.b[i], t.flag[i] if t.has_flag else False)
+        return machine_book(m, t.ts[i], t.side[i], t.a[i], t.b[i], t.flag[i] if t.has_flag else False,
+                            t.gap[i] if t.has_gap else False)
     if kind == QUOTE:
         return machine_quote(m, t.ts[i], t.a[i], t.b[i], t.c[i], t.d[i])
     if kind == LIQUIDATION:
         return machine_liquidation(m, t.ts[i], t.side[i], t.a[i], t.b[i])
     if kind == MARK:
-        return machine_mark(m, t.ts[i], t.a[i])
-    return machine_reference(m, t.ts[i], t.a[i], t.b[i], t.side[i] if t.has_side else 0)
+        return machine_mark(m, t.ts[i], t.a[i], t.b[i] if t.has_index else NAN)
+    if kind == OPEN_INTEREST:
+        return machine_open_interest(m, t.ts[i], t.a[i])
+    return machine_reference(m, t.ts[i], t.a[i], t.b[i], t.side[i] if t.has_side else 0, t.venue[i] if t.has_venue else 0)
 
 
 # --- buckets alone ---------------------------------------------------------------------------------------------------
 
+@cython.final
 cdef class BucketCore:
     """The volume clock alone: what VPIN needs of trades, without everything else that an engine computes.
 
@@ -336,6 +404,9 @@ cdef class BucketCore:
         Bucket volume, window and classification.
     instrument : toxmid.Instrument
         Lot and contract.
+    skip : float
+        Share of a bucket's volume, in [0, 1), that is passed over before the first bucket opens. A clock that skips keeps no
+        rank.
     """
 
     cdef VolumeClock clock
@@ -344,13 +415,15 @@ cdef class BucketCore:
     cdef readonly int64_t used, rejected
     cdef int64_t now
 
-    def __cinit__(self, params, instrument):
+    def __cinit__(self, params, instrument, double skip=0.0):
         memset(&self.clock, 0, sizeof(VolumeClock))
         memset(&self.lots, 0, sizeof(Lots))
         _clock_init(&self.clock, params)
         _bulk_init(&self.bulk, params)
         _lots_init(&self.lots, instrument, params.bucket_volume or 0.0)
         self.clock.counts_only = True
+        self.clock.skip = skip
+        self.clock.ranked = skip == 0
 
     def __dealloc__(self):
         cdef Block *blocks[MAX_BLOCKS]
@@ -364,7 +437,11 @@ cdef class BucketCore:
         cdef int code
         if ts < self.now:
             return ERR_BACKWARDS
-        if not (0 < price < INFINITY and 0 < coins < INFINITY and given >= 0
+        if not in_our_years(ts):
+            return ERR_TIME_RANGE
+        if side < -1 or side > 1:
+            return ERR_SIDE
+        if not (is_price(price) and coins > 0 and is_size(coins) and given >= 0
                 and lots_countable(&self.lots, price, coins, given)):
             self.rejected += 1
             return 0
@@ -390,36 +467,56 @@ cdef class BucketCore:
         Take columns of trades, sorted by time; `side` as it is to be counted.
         """
         cdef Columns t = Columns(trades, ("price", "size"))
+        cdef Run run
+        cdef int64_t n
         cdef int code = 0
         with nogil:
             while t.i < t.n and code >= 0:
-                self._take_run(t)
-                if t.i < t.n:
-                    code = self._step(t.ts[t.i], t.a[t.i], t.b[t.i], t.side[t.i] if t.has_side else 0,
-                                      t.lots[t.i] if t.has_lots else 0)
-                    t.i += 1
+                n = t.n - t.i if t.n - t.i < RUN else RUN
+                if self._counts(t, n, &run):
+                    code = self._pour_run(t, n, &run)
+                else:
+                    code = self._step_through(t, n)
         if code < 0:
-            raise _error(code, TRADE, t.i - 1, t.ts[t.i - 1], self.now)
+            raise _error(code, TRADE, t.i - 1, t.ts[t.i - 1], self.now, t.side[t.i - 1] if t.has_side else None)
 
-    cdef void _take_run(self, Columns t) noexcept nogil:
-        """Take trades by their sums as long as they only fill the open bucket; the next one is for `_step`."""
-        cdef int64_t lots[RUN]
-        cdef int64_t n, added
-        if self.bulk.on or not t.has_side:
-            return
-        while t.i < t.n:
-            n = t.n - t.i if t.n - t.i < RUN else RUN
-            if not (clock_takes_runs(&self.clock, t.ts[t.i + n - 1])
-                    and lots_of_run(&self.lots, self.now, &t.ts[t.i], &t.a[t.i], &t.b[t.i], lots, n)):
-                return
-            added = clock_add_run(&self.clock, lots, &t.side[t.i], n)
-            self.used += added
-            if added:
-                self.now = t.ts[t.i + added - 1]
-                self.clock.last_price = t.a[t.i + added - 1]
-            t.i += added
-            if added < n:
-                return
+    cdef bint _counts(self, Columns t, int64_t n, Run *run) noexcept nogil:
+        """Count the next n trades; False where sums cannot tell what is in them. (Times rise through a run that counts, so its
+        last one speaks for all.)"""
+        return (t.has_side and not self.bulk.on and clock_takes_runs(&self.clock)
+                and lots_of_run(&self.lots, self.now, &t.ts[t.i], &t.a[t.i], &t.b[t.i], &t.side[t.i], n, run)
+                and in_our_years(t.ts[t.i + n - 1]) and clock_in_day(&self.clock, t.ts[t.i + n - 1]))
+
+    cdef int _pour_run(self, Columns t, int64_t n, Run *run) noexcept nogil:
+        """Take n trades that count: by their sums while they only fill the open bucket, by `_step` where they close or open
+        one."""
+        cdef const int8_t *side = &t.side[t.i]
+        cdef const int64_t *ts = &t.ts[t.i]
+        cdef int64_t before, lots
+        cdef int code = 0
+        while run.taken < n and code >= 0:
+            before = run.taken
+            if clock_takes_runs(&self.clock):
+                lots_took(&self.lots, clock_pour_run(&self.clock, run, side, n))
+                self.used += run.taken - before
+                t.i += run.taken - before
+                if run.taken > before:
+                    self.now = ts[run.taken - 1]
+            if run.taken < n:
+                lots = run.lots[run.taken]
+                run_take(run, 1, lots, lots if side[run.taken] > 0 else 0, lots if side[run.taken] < 0 else 0)
+                code = self._step_through(t, 1)
+        return code
+
+    cdef int _step_through(self, Columns t, int64_t n) noexcept nogil:
+        """Take the next n trades one by one."""
+        cdef int code = 0
+        while n > 0 and code >= 0:
+            code = self._step(t.ts[t.i], t.a[t.i], t.b[t.i], t.side[t.i] if t.has_side else 0,
+                              t.lots[t.i] if t.has_lots else 0)
+            t.i += 1
+            n -= 1
+        return code
 
     def drain_buckets(self):
         """drain_buckets()
@@ -427,6 +524,118 @@ cdef class BucketCore:
         Bytes of the buckets closed since the last call, rows of `BUCKET_FIELDS`.
         """
         return _drain(&self.clock.rows)
+
+
+# --- the book alone --------------------------------------------------------------------------------------------------
+
+cdef list _levels(const Book *b, int side, Py_ssize_t limit):
+    """Levels of one side, best first, as (price, size); as far as the window of near levels reaches."""
+    cdef const Side *s = &b.sides[BID if side > 0 else ASK]
+    cdef int64_t tick = s.best
+    cdef bint more = s.count > 0
+    levels = []
+    while more and (limit < 0 or len(levels) < limit):
+        levels.append((book_price(b, tick), side_size(s, tick)))
+        tick -= s.sign
+        more = side_next(s, &tick)
+    return levels
+
+
+cdef dict _tally(const Tally *tally):
+    """Counts as a dict; used and rejected rows by kind."""
+    cdef dict counts = dict(tally[0])
+    used = counts.pop("used")
+    rejected = counts.pop("rejected")
+    counts["used"] = dict(zip(KIND_NAMES, used, strict=True))
+    counts["rejected"] = {
+        kind: dict(zip(REASON_NAMES, rejected[k], strict=True)) for k, kind in enumerate(KIND_NAMES)
+    }
+    return counts
+
+
+@cython.final
+cdef class BookCore:
+    """The book alone: levels, best prices and what had to be repaired, without everything else that an engine computes.
+
+    Parameters
+    ----------
+    tick : float
+        Tick of prices; 0: found in the pass.
+    need_seed : bool
+        Skip rows before the first snapshot.
+    """
+
+    cdef Book state
+    cdef Tally counts
+    cdef int64_t now
+
+    def __cinit__(self, double tick=0.0, bint need_seed=True):
+        memset(&self.state, 0, sizeof(Book))
+        memset(&self.counts, 0, sizeof(Tally))
+        book_init(&self.state, tick, need_seed)
+
+    def __dealloc__(self):
+        _free_book(&self.state)
+
+    cdef int _step(self, int64_t ts, int side, double price, double size, bint snapshot, bint gap) noexcept nogil:
+        cdef int code = 0
+        cdef int reason = book_refusal(&self.state, side, price, size)
+        if ts != self.now:
+            if ts < self.now:
+                return ERR_BACKWARDS
+            if not in_our_years(ts):
+                return ERR_TIME_RANGE
+            code = book_judge(&self.state, &self.counts)
+            self.now = ts
+        if gap and code == 0:
+            code = book_break(&self.state, ts, &self.counts)
+        if reason >= 0:
+            self.counts.rejected[BOOK][reason] += 1
+            return code
+        if code == 0:
+            code = book_row(&self.state, ts, side, price, size, snapshot, &self.counts)
+        if code == 0:
+            self.counts.used[BOOK] += 1
+        elif code > 0:
+            self.counts.rejected[BOOK][BEFORE_SNAPSHOT] += 1
+        return code
+
+    def run(self, dict book):
+        """run(book)
+
+        Take columns of a book, sorted by time. The last message stays open: rows of its time may follow.
+        """
+        cdef Columns t = Columns(book, ("price", "size"), True)
+        cdef int code = 0
+        with nogil:
+            while t.i < t.n and code >= 0:
+                code = self._step(t.ts[t.i], t.side[t.i], t.a[t.i], t.b[t.i], t.flag[t.i] if t.has_flag else False,
+                                  t.gap[t.i] if t.has_gap else False)
+                t.i += 1
+        if code < 0:
+            raise _error(code, BOOK, t.i - 1, t.ts[t.i - 1], self.now)
+
+    def settle(self):
+        """settle()
+
+        The open message has ended: judge it, as the first row of a later one would.
+        """
+        if book_judge(&self.state, &self.counts) < 0:
+            raise MemoryError("toxmid: out of memory")
+
+    def levels(self, int side, Py_ssize_t limit=-1):
+        """levels(side, limit=-1)
+
+        Levels of one side of the book, best first, as (price, size); as far as the window of near levels reaches.
+        """
+        return _levels(&self.state, side, limit)
+
+    def tally(self):
+        """tally()
+
+        Rows used and rejected, and everything that was repaired or noticed, as a dict.
+        """
+        return _tally(&self.counts)
 
 
 # --- the engine ------------------------------------------------------------------------------------------------------
@@ -462,9 +671,9 @@ cdef class Core:
         m.set.cusum_alarm = params.widening_alarm
         m.set.cusum_rearm = params.widening_rearm
         m.set.move_sigmas = params.move_sigmas
+        m.set.cancelled = params.vacuum_cancelled
         m.set.cascade_rate = params.cascade_rate
-        m.set.depth_bps = params.depth_bps
-        m.last_price = m.mark = NAN
+        m.last_price = NAN
         m.quiet_minute = True
         _lots_init(&m.lots, instrument, params.bucket_volume or 0.0)
         signing_init(&m.signing, 0.25 * instrument.tick if instrument.tick else 0.0)
@@ -481,7 +690,12 @@ cdef class Core:
         m.flow.coins_per_unit = 1.0
         m.set.stale = params.duration_ns("stale_memory") * 1e-9
         m.set.toxic_score = params.toxic_score
-        venue_init(&m.reference, params.reference_width)
+        _others_init(&m.others, params, &m.implied.p)
+        m.signs.half_life = params.sign_half_life
+        kyle_init(&m.kyle, params.duration_ns("lambda_bar"), params.lambda_memory)
+        branching_init(&m.branching, params.duration_ns("branching_memory") * 1e-9)
+        interest_init(&m.interest)
+        depth_init(&m.depth, params.depth_bps, params.cost_size or 0.0)
         for i in range(EPISODE_KINDS):
             m.episodes[i].patience = (60 if i in (0, 3) else 10) * <int64_t> SECOND
         if block_reserve(&m.past, (60 * <int64_t> SECOND // step + 1) * sizeof(Past)) < 0:
@@ -498,6 +712,11 @@ cdef class Core:
         for i in range(n):
             free(blocks[i].data)
         memset(&self.m, 0, sizeof(Machine))
+
+    cdef int _check(self, int code) except -1:
+        if code < 0:
+            raise _error(code, TRADE, None, self.m.now, self.m.now)
+        return 0
 
     # One event.
 
@@ -521,14 +740,15 @@ cdef class Core:
         if code < 0:
             raise _error(code, QUOTE, None, time, self.m.now)
 
-    def book(self, ts, int side, double price, double size, bint snapshot=False):
-        """book(ts, side, price, size, snapshot=False)
+    def book(self, ts, int side, double price, double size, bint snapshot=False, bint gap=False):
+        """book(ts, side, price, size, snapshot=False, gap=False)
 
         Take one row of an L2 book: absolute size at a price of the bid (+1) or ask (-1) side, 0 deletes it. The first
-        row of a snapshot after rows that were none clears the book. Rows of one time are one message.
+        row of a snapshot after rows that were none clears the book. Rows of one time are one message. A gap says that
+        updates were lost before this row: there is no book, and no mid of it, until the next snapshot.
         """
         cdef int64_t time = _nanoseconds(ts)
-        cdef int code = machine_book(&self.m, time, side, price, size, snapshot)
+        cdef int code = machine_book(&self.m, time, side, price, size, snapshot, gap)
         if code < 0:
             raise _error(code, BOOK, None, time, self.m.now)
 
@@ -542,36 +762,50 @@ cdef class Core:
         if code < 0:
             raise _error(code, LIQUIDATION, None, time, self.m.now)
 
-    def mark_price(self, ts, double price):
-        """mark_price(ts, price)
+    def mark_price(self, ts, double price, double index=NAN):
+        """mark_price(ts, price, index=nan)
 
-        Take one mark price of the venue.
+        Take one mark price of the venue, and the index it is made from where that is known.
         """
         cdef int64_t time = _nanoseconds(ts)
-        cdef int code = machine_mark(&self.m, time, price)
+        cdef int code = machine_mark(&self.m, time, price, index)
         if code < 0:
             raise _error(code, MARK, None, time, self.m.now)
 
-    def reference_trade(self, ts, double price, double size, int side=0):
-        """reference_trade(ts, price, size, side=0)
+    def reference_trade_at(self, int venue, ts, double price, double size, int side=0):
+        """reference_trade_at(venue, ts, price, size, side=0)
 
-        Take one trade of another venue of the same coin.
+        Take one trade of another venue of the same coin, by the venue's number.
         """
         cdef int64_t time = _nanoseconds(ts)
-        cdef int code = machine_reference(&self.m, time, price, size, side)
+        cdef int code
+        if not 0 <= venue < OTHER_VENUES:
+            raise DataError("no such venue", column="venue", found=venue, expected=f"0 to {OTHER_VENUES - 1}")
+        code = machine_reference(&self.m, time, price, size, side, venue)
         if code < 0:
             raise _error(code, REFERENCE, None, time, self.m.now)
+
+    def open_interest(self, ts, double open_interest):
+        """open_interest(ts, open_interest)
+
+        Take one figure of the open interest: base coin.
+        """
+        cdef int64_t time = _nanoseconds(ts)
+        cdef int code = machine_open_interest(&self.m, time, open_interest)
+        if code < 0:
+            raise _error(code, OPEN_INTEREST, None, time, self.m.now)
 
     # Arrays.
 
     def run(self, tuple tables):
         """run(tables)
 
-        Take many events: six dicts of columns (or None) in the order of `KIND_NAMES`, each sorted by time. They are
+        Take many events: seven dicts of columns (or None; those left out at the end are None) in the order of
+        `KIND_NAMES`, each sorted by time. They are
         merged by time; events of one time are taken in the order of the tables, rows of one table in their order.
         """
-        cdef Columns t0 = None, t1 = None, t2 = None, t3 = None, t4 = None, t5 = None
-        cdef int64_t head[6]
+        cdef Columns t0 = None, t1 = None, t2 = None, t3 = None, t4 = None, t5 = None, t6 = None
+        cdef int64_t head[7]
         cdef int64_t first
         cdef int kind, k, code = 0
         cdef Machine *m = &self.m
@@ -580,7 +814,8 @@ cdef class Core:
             None if t is None else Columns(t, _TABLE_COLUMNS[k], k == LIQUIDATION or k == BOOK)
             for k, t in enumerate(tables)
         ]
-        t0, t1, t2, t3, t4, t5 = given
+        given += [None] * (KINDS - len(given))
+        t0, t1, t2, t3, t4, t5, t6 = given
         for k in range(KINDS):
             head[k] = INT64_MAX
             if given[k] is not None and len(tables[k]["ts"]):
@@ -616,6 +851,10 @@ cdef class Core:
                     code = _take(m, MARK, t4)
                     t4.i += 1
                     head[4] = t4.ts[t4.i] if t4.i < t4.n else INT64_MAX
+                elif kind == OPEN_INTEREST:
+                    code = _take(m, OPEN_INTEREST, t6)
+                    t6.i += 1
+                    head[6] = t6.ts[t6.i] if t6.i < t6.n else INT64_MAX
                 else:
                     code = _take(m, REFERENCE, t5)
                     t5.i += 1
@@ -653,7 +892,7 @@ cdef class Core:
         cdef Machine ahead = self.m
         if not ahead.started:
             return None
-        _look_ahead(&ahead)
+        self._check(_look_ahead(&ahead))
         return ahead.row
 
     def peek_terms(self):
@@ -664,7 +903,7 @@ cdef class Core:
         cdef Machine ahead = self.m
         if not ahead.started:
             return (NAN,) * 8
-        _look_ahead(&ahead)
+        self._check(_look_ahead(&ahead))
         return (ahead.touch.mid, ahead.implied.value, ahead.implied.asymmetry, ahead.implied.volume_gap,
                 ahead.implied.credibility_gap, ahead.implied.toxic_gap, ahead.implied.reference_gap, ahead.row.memory)
 
@@ -694,14 +933,8 @@ cdef class Core:
 
         Rows used and rejected, and everything that was repaired or noticed, as a dict.
         """
-        cdef dict counts = dict(self.m.tally)
-        used = counts.pop("used")
-        rejected = counts.pop("rejected")
+        cdef dict counts = _tally(&self.m.tally)
         counts["sizes_rounded"] = self.m.lots.rounded
-        counts["used"] = dict(zip(KIND_NAMES, used, strict=True))
-        counts["rejected"] = {
-            kind: dict(zip(REASON_NAMES, rejected[k], strict=True)) for k, kind in enumerate(KIND_NAMES)
-        }
         return counts
 
     def book_levels(self, int side, Py_ssize_t limit=-1):
@@ -709,15 +942,42 @@ cdef class Core:
 
         Levels of one side of the book, best first, as (price, size); as far as the window of near levels reaches.
         """
-        cdef Side *s = &self.m.book.sides[BID if side > 0 else ASK]
-        cdef int64_t tick = s.best
-        cdef bint more = s.count > 0
-        levels = []
-        while more and (limit < 0 or len(levels) < limit):
-            levels.append((book_price(&self.m.book, tick), side_size(s, tick)))
-            tick -= s.sign
-            more = side_next(s, &tick)
-        return levels
+        return _levels(&self.m.book, side, limit)
+
+    def venues(self):
+        """venues()
+
+        Every other venue that has spoken, by its number, the index and the mark price: rows used and rejected, what is usual
+        between it and our market (bps; NaN until known), its weight in the last step with a consensus and on average.
+        """
+        cdef Consensus *c = &self.m.others
+        cdef Venue *v
+        cdef int i
+        told = {}
+        for i in range(ALL_VENUES):
+            v = &c.venues[i]
+            if v.last_ts or v.used or any(v.rejected):
+                told["index" if i == INDEX_PRICE else "mark" if i == MARK_PRICE else i] = {
+                    "used": v.used, "rejected": dict(zip(REASON_NAMES, v.rejected, strict=True)),
+                    "basis_bps": v.basis, "deviation_bps": v.deviation, "spread_bps": v.spread if v.has_trades else NAN,
+                    "weight": v.weight, "mean_weight": v.weight_sum / c.steps if c.steps else NAN,
+                }
+        return told
+
+    def peek_weights(self):
+        """peek_weights()
+
+        Weights of the other venues in the open bar, by number, the index and the mark price; none where there is no corridor.
+        """
+        cdef Machine ahead = self.m
+        cdef int i
+        if not ahead.started:
+            return {}
+        _look_ahead(&ahead)
+        return {
+            "index" if i == INDEX_PRICE else "mark" if i == MARK_PRICE else i: ahead.others.venues[i].weight
+            for i in range(ALL_VENUES) if ahead.others.venues[i].weight > 0
+        }
 
     def open_bucket(self):
         """open_bucket()
@@ -737,6 +997,19 @@ cdef class Core:
         """
         return {
             EPISODE_NAMES[i]: self.m.episodes[i].before.ts for i in range(EPISODE_KINDS) if self.m.episodes[i].open
+        }
+
+    def feed_figures(self):
+        """feed_figures()
+
+        What shows how complete the liquidation feed is: counts, and volumes in base coin.
+        """
+        cdef Machine *m = &self.m
+        return {
+            "records": m.feed.records, "published_volume": m.feed.buy + m.feed.sell,
+            "matched_volume": m.flow.claimed_total, "inferred_volume": m.flow.inferred_total,
+            "open_interest_fallen": m.interest.fallen if m.interest.before == m.interest.before else NAN,
+            "seconds": m.feed.seconds, "single_seconds": m.feed.single_seconds, "most_per_second": m.feed.most,
         }
 
     def warmth(self):
@@ -814,3 +1087,111 @@ cdef class Core:
                 blocks[i].used = used
                 at += used
         self.m = m
+
+
+# --- compiled callers ------------------------------------------------------------------------------------------------
+#
+# The same steps for a loop that is itself compiled, reached through `_core.__pyx_capi__`. An engine is the address of its
+# state, which `Handle` gives and keeps alive. Codes: 0, or negative as `event_error` explains.
+
+cdef struct Reading:            # what `toxmid.ImpliedMid` shows, every field 8 bytes wide
+    double mid                  # quote currency
+    double implied_mid
+    double implied_lo
+    double implied_hi
+    double toxicity             # share of the volume
+    double vpin
+    double vpin_rank
+
+
+cdef api int toxmid_trade(void *engine, int64_t ts, double price, double size, int64_t side) noexcept nogil:
+    return machine_trade(<Machine *> engine, ts, price, size, <int> side if -1 <= side <= 1 else 0, 0)
+
+
+cdef api int toxmid_quote(void *engine, int64_t ts, double bid, double bid_size, double ask, double ask_size) noexcept nogil:
+    return machine_quote(<Machine *> engine, ts, bid, bid_size, ask, ask_size)
+
+
+cdef api int toxmid_book(void *engine, int64_t ts, int64_t side, double price, double size, int64_t snapshot,
+                         int64_t gap) noexcept nogil:
+    return machine_book(<Machine *> engine, ts, <int> side if -1 <= side <= 1 else 0, price, size, snapshot != 0, gap != 0)
+
+
+cdef api int toxmid_liquidation(void *engine, int64_t ts, int64_t side, double price, double size) noexcept nogil:
+    return machine_liquidation(<Machine *> engine, ts, <int> side if -1 <= side <= 1 else 0, price, size)
+
+
+cdef api int toxmid_mark_price(void *engine, int64_t ts, double price, double index) noexcept nogil:
+    return machine_mark(<Machine *> engine, ts, price, index)
+
+
+cdef api int toxmid_reference_trade(void *engine, int64_t ts, double price, double size, int64_t side,
+                                    int64_t venue) noexcept nogil:
+    if venue < 0 or venue >= OTHER_VENUES:
+        return ERR_VENUE
+    return machine_reference(<Machine *> engine, ts, price, size, <int> side if -1 <= side <= 1 else 0, <int> venue)
+
+
+cdef api int toxmid_open_interest(void *engine, int64_t ts, double open_interest) noexcept nogil:
+    return machine_open_interest(<Machine *> engine, ts, open_interest)
+
+
+cdef api int64_t toxmid_now(void *engine) noexcept nogil:
+    return (<Machine *> engine).now
+
+
+cdef api int toxmid_read(void *engine, double *out) noexcept nogil:
+    """Fill the fields of `Reading` with what the open step would say if it ended with what has arrived so far."""
+    cdef Machine ahead = (<Machine *> engine)[0]
+    cdef Reading *reading = <Reading *> out
+    cdef int i, code
+    for i in range(<int> (sizeof(Reading) // sizeof(double))):
+        out[i] = NAN
+    if not ahead.started:
+        return 0
+    code = _look_ahead(&ahead)
+    if code < 0:
+        return code
+    reading.mid = ahead.touch.mid
+    reading.implied_mid = ahead.implied.value
+    reading.implied_lo = ahead.implied.low
+    reading.implied_hi = ahead.implied.high
+    reading.toxicity = ahead.row.toxicity
+    reading.vpin = ahead.row.vpin
+    reading.vpin_rank = ahead.row.vpin_rank
+    return 0
+
+
+cdef list _reading_fields():
+    cdef Reading reading
+    memset(&reading, 0, sizeof(reading))
+    return [name for name, _ in _field_names(reading)]
+
+
+READING_FIELDS = tuple(_reading_fields())
+
+
+@cython.final
+cdef class Handle:
+    """The state of an engine as memory: the engine lives as long as this does.
+
+    Parameters
+    ----------
+    engine : Core
+    """
+
+    cdef Core engine
+
+    def __cinit__(self, Core engine not None):
+        self.engine = engine
+
+    def __getbuffer__(self, Py_buffer *buffer, int flags):
+        PyBuffer_FillInfo(buffer, self, &self.engine.m, sizeof(Machine), 1, flags)
+
+
+def event_error(int code, str kind, row, int64_t ts, int64_t now):
+    """event_error(code, kind, row, ts, now)
+
+    The error that a negative code means: of an event of a kind (of `KIND_NAMES`) at `ts`, given to an engine at `now`.
+    """
+    return _error(code, KIND_NAMES.index(kind), row, ts, now)

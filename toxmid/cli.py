@@ -6,7 +6,10 @@ Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failure, 2
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
+import shutil
 import sys
 import tomllib
 import traceback
@@ -18,6 +21,7 @@ from typing import Any
 import click
 
 from toxmid.errors import DataError, FileError, NotEnoughDataError, ParameterError, ToxmidError
+from toxmid.schema import KINDS
 
 __all__ = ["main"]
 
@@ -39,7 +43,7 @@ _quiet = click.option("-q", "--quiet", is_flag=True, help="No progress, no notes
 _verbose = click.option("-v", "--verbose", is_flag=True, help="Say more; a traceback where something fails.")
 
 
-@cli.command()
+@cli.command(short_help="Simulate a cascade, replay it, write a report.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("toxmid-demo"), show_default=True,
               help="Directory to write.")
 @click.option("--scenario", type=click.Choice(["calm", "flush", "news", "mixed", "info"]), default="flush",
@@ -55,31 +59,37 @@ def demo(out: Path, scenario: str, seed: int, quiet: bool, verbose: bool) -> Non
     click.echo(run_demo(out, scenario, seed, progress=not quiet))
 
 
-@cli.command()
+@cli.command(short_help="Say what files are.")
 @click.argument("files", nargs=-1, required=True, type=_FILES)
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 @_verbose
 def inspect(files: Sequence[str], as_json: bool, verbose: bool) -> None:
-    """Say what files are: format, instrument, rows, period, clock, units, problems."""
-    from toxmid.inspect import inspect_files
+    """Say what files are: format, instrument, rows, period, clock, units, problems, and which belong together."""
+    from toxmid.inspect import inspect_files, pair_inspected
 
     del verbose
     inspections = inspect_files(list(files))
+    pairing = pair_inspected(inspections)
     if as_json:
-        click.echo(json.dumps([inspection.to_dict() for inspection in inspections], indent=2, ensure_ascii=False))
+        facts = [inspection.to_dict() | {"used_for": pairing.of(inspection.path)} for inspection in inspections]
+        click.echo(json.dumps(facts, indent=2, ensure_ascii=False))
     else:
-        click.echo("\n\n".join(inspection.to_text() for inspection in inspections))
+        together = [pairing.to_text()] if len(inspections) > 1 else []
+        click.echo("\n\n".join([*(inspection.to_text() for inspection in inspections), *together]))
     if any(inspection.failed for inspection in inspections):
         sys.exit(BAD_DATA)
 
 
-@cli.command()
+@cli.command(short_help="Replay tapes into a directory.")
+@click.argument("tapes", nargs=-1, type=_FILES)
 @click.option("--trades", multiple=True, type=_FILES, help="Files, globs or directories of trades. May be repeated.")
 @click.option("--book", multiple=True, type=_FILES, help="L2 book updates or snapshots.")
 @click.option("--quotes", multiple=True, type=_FILES, help="Best bids and asks.")
 @click.option("--liquidations", multiple=True, type=_FILES, help="A liquidation feed.")
 @click.option("--mark", multiple=True, type=_FILES, help="Mark prices.")
-@click.option("--reference", multiple=True, type=_FILES, help="Trades of another venue of the same coin.")
+@click.option("--reference", multiple=True, metavar="[NAME=]PATH",
+              help="Trades of another venue of the same coin; NAME= tells several venues apart.")
+@click.option("--open-interest", multiple=True, type=_FILES, help="Open interest.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Directory to write.")
 @click.option("--from", "start", metavar="T", help="Replay from this time on (ISO 8601, UTC).")
 @click.option("--to", "end", metavar="T", help="Replay up to, not including, this time.")
@@ -92,6 +102,8 @@ def inspect(files: Sequence[str], as_json: bool, verbose: bool) -> None:
 @click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="TOML file with tables [params] and [instrument].")
 @click.option("--dask", metavar="ADDRESS", help="Run the days on this Dask cluster (extra 'dask').")
+@click.option("--by-day", is_flag=True,
+              help="Keep every finished day beside OUT, so that a killed run goes on there; the result is the same.")
 @click.option("--coefficients", type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="Weights that 'toxmid fit' wrote.")
 @click.option("--sort", is_flag=True, help="Put rows in order of time first.")
@@ -101,6 +113,7 @@ def inspect(files: Sequence[str], as_json: bool, verbose: bool) -> None:
 @_quiet
 @_verbose
 def replay(
+    tapes: Sequence[str],
     out: Path,
     start: str | None,
     end: str | None,
@@ -108,6 +121,7 @@ def replay(
     state_out: Path | None,
     workers: int,
     dask: str | None,
+    by_day: bool,
     config: Path | None,
     coefficients: Path | None,
     sort: bool,
@@ -118,7 +132,11 @@ def replay(
     verbose: bool,
     **inputs: Sequence[str],
 ) -> None:
-    """Replay tapes: bars, volume buckets and episodes, with the maker's implied mid, into a directory."""
+    """Replay tapes: bars, volume buckets and episodes, with the maker's implied mid, into a directory.
+
+    TAPES are files, globs or folders of one market; what each file is, it says itself. Files of a kind that is named by
+    an option are taken from there only.
+    """
     from toxmid import output
     from toxmid.replay import plan
     from toxmid.replay import replay as run
@@ -129,15 +147,24 @@ def replay(
         from toxmid.estimator import FitResult
 
         params = FitResult.load(coefficients).apply(params)
-    sources = {name: list(files) for name, files in inputs.items() if files}
+    sources: dict[str, Any] = _paired(tapes) if tapes else {}
+    sources |= {name: list(files) for name, files in inputs.items() if files}
+    if "reference" in sources:
+        sources["reference"] = _venues(sources["reference"])
     if not {"trades", "book", "quotes"} & sources.keys():
-        raise click.UsageError("give at least one of --trades, --book, --quotes")
-    if dask is not None:
+        raise click.UsageError("give TAPES, or at least one of --trades, --book, --quotes")
+    if dask is not None or by_day:
         if state_in or state_out:
-            raise click.UsageError("--dask keeps its states beside the parts; leave out --state-in and --state-out")
+            raise click.UsageError(
+                "--dask and --by-day keep states beside the parts; leave out --state-in and --state-out"
+            )
         options = {"start": start, "end": end, "sort": sort, "allow_partial": allow_partial}
-        result = _on_cluster(sources, out, dask, params, instrument, options, quiet)
+        result, parts = _by_day(sources, out, dask, params, instrument, options, quiet)
         result.save(out, overwrite=True)
+        if dask is None:
+            shutil.rmtree(parts)  # the days are in the result now
+        else:
+            _note(f"parts are in {parts}", quiet)
         click.echo(json.dumps(result.manifest, indent=2, ensure_ascii=False) if as_json else result.summary())
         return
     arguments: dict[str, Any] = {
@@ -163,20 +190,127 @@ def replay(
     click.echo(json.dumps(result.manifest, indent=2, ensure_ascii=False) if as_json else result.summary())
 
 
-@cli.command()
+def _venues(entries: Sequence[str]) -> list[str] | dict[str, list[str]]:
+    """Files of other venues by name, where any has one."""
+    named: dict[str, list[str]] = {}
+    for entry in entries:
+        match = None if Path(entry).exists() else re.fullmatch(r"([A-Za-z0-9_.-]+)=(.+)", entry)
+        named.setdefault(match[1] if match else "reference", []).append(match[2] if match else entry)
+    return named["reference"] if set(named) == {"reference"} else named
+
+
+@cli.command(short_help="Write the report of a replay.")
 @click.argument("directory", type=click.Path(path_type=Path))
 @click.option("-o", "--output", "path", type=click.Path(dir_okay=False, path_type=Path),
               help="File to write; report.html inside the directory when left out.")
+@click.option("--evaluation", "evaluations", multiple=True, type=click.Path(path_type=Path),
+              help="Show this evaluation too: what 'toxmid evaluate ... --out' wrote. May be repeated.")
 @_verbose
-def report(directory: Path, path: Path | None, verbose: bool) -> None:
+def report(directory: Path, path: Path | None, evaluations: Sequence[Path], verbose: bool) -> None:
     """Write the report of a replay: one HTML file that needs nothing else."""
     from toxmid.report import report_directory
 
     del verbose
-    click.echo(report_directory(directory, path))
+    sections = []
+    if evaluations:
+        from toxmid.evaluate import Evaluation
+
+        sections = [Evaluation.load(evaluation).section() for evaluation in evaluations]
+    click.echo(report_directory(directory, path, sections=sections))
 
 
-@cli.command()
+_json = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+_from = click.option("--from", "start", metavar="T", help="Only from this time on (ISO 8601, UTC).")
+_to = click.option("--to", "end", metavar="T", help="Only up to, not including, this time.")
+
+
+@cli.command(short_help="Price impact per unit of volume of a replay.")
+@click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--bar", default="10s", show_default=True, help="Length of the bars regressed on.")
+@_json
+@_verbose
+def impact(directory: Path, bar: str, as_json: bool, verbose: bool) -> None:
+    """Price impact per unit of volume of a replay, in calm and under stress, with HAC errors."""
+    from toxmid.impact import impact as estimate
+    from toxmid.replay import Replay
+
+    del verbose
+    _show_estimates(estimate(Replay.load(directory), bar=bar), as_json)
+
+
+@cli.command(short_help="What the mid did after trades.")
+@click.option("--trades", multiple=True, required=True, type=_FILES, help="Files, globs or directories of trades.")
+@click.option("--quotes", multiple=True, required=True, type=_FILES, help="Best bids and asks.")
+@click.option("--liquidations", multiple=True, type=_FILES, help="A liquidation feed: forced trades against the rest.")
+@click.option("--horizon", "horizons", multiple=True, default=("1s", "5s", "30s", "60s", "300s"), show_default=True,
+              help="Time after the trade. May be repeated.")
+@_from
+@_to
+@_json
+@_verbose
+def markouts(
+    trades: Sequence[str],
+    quotes: Sequence[str],
+    liquidations: Sequence[str],
+    horizons: Sequence[str],
+    start: str | None,
+    end: str | None,
+    as_json: bool,
+    verbose: bool,
+) -> None:
+    """What the mid did after taker orders, by side and horizon: the taker's gain, the maker's loss."""
+    from toxmid.markouts import markouts as curves
+    from toxmid.readers import read_liquidations, read_quotes, read_trades
+
+    del verbose
+    span: dict[str, Any] = {"start": start, "end": end}
+    feed = read_liquidations(list(liquidations), **span) if liquidations else None
+    table = curves(
+        read_trades(list(trades), **span), read_quotes(list(quotes), **span), horizons=horizons, liquidations=feed
+    )
+    _show_table(table, as_json)
+
+
+@cli.command(short_help="What half a spread is made of.")
+@click.option("--trades", multiple=True, required=True, type=_FILES, help="Files, globs or directories of trades.")
+@click.option("--model", type=click.Choice(["mrr", "glosten-harris"]), default="mrr", show_default=True,
+              help="By the side of orders alone, or by side and size.")
+@_from
+@_to
+@_json
+@_verbose
+def components(
+    trades: Sequence[str], model: str, start: str | None, end: str | None, as_json: bool, verbose: bool
+) -> None:
+    """How much of the half spread that takers pay stays in the price, and how much comes back."""
+    from toxmid.components import glosten_harris, mrr
+    from toxmid.readers import read_trades
+
+    del verbose
+    estimate = mrr if model == "mrr" else glosten_harris
+    _show_estimates(estimate(read_trades(list(trades), start=start, end=end)), as_json)
+
+
+@cli.command(short_help="How liquidations breed liquidations.")
+@click.option("--liquidations", multiple=True, required=True, type=_FILES, help="A liquidation feed.")
+@click.option("--exponentials", type=click.IntRange(1, 2), default=1, show_default=True, help="Kernels.")
+@_from
+@_to
+@_json
+@_verbose
+def hawkes(
+    liquidations: Sequence[str], exponentials: int, start: str | None, end: str | None, as_json: bool, verbose: bool
+) -> None:
+    """How liquidations breed liquidations: a Hawkes process by maximum likelihood."""
+    from toxmid.hawkes import hawkes as fit_process
+    from toxmid.readers import read_liquidations
+
+    del verbose
+    feed = read_liquidations(list(liquidations), start=start, end=end)
+    _show_estimates(fit_process(feed, exponentials=exponentials, start=start, end=end), as_json)
+
+
+@cli.command(short_help="Learn the weights of the implied mid.")
 @click.argument("directories", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("-o", "--output", "path", required=True, type=click.Path(dir_okay=False, path_type=Path),
               help="File of coefficients to write.")
@@ -213,9 +347,9 @@ def fit(
     click.echo(result.summary().as_text())
 
 
-@cli.command()
+@cli.command(short_help="Write tapes as canonical Parquet.")
 @click.argument("files", nargs=-1, required=True, type=_FILES)
-@click.option("--kind", required=True, type=click.Choice(["trades", "book", "quotes", "liquidations", "mark"]))
+@click.option("--kind", required=True, type=click.Choice(KINDS))
 @click.option("-o", "--output", "path", required=True, type=click.Path(dir_okay=False, path_type=Path),
               help="Parquet file to write.")
 @click.option("--from", "start", metavar="T", help="Keep rows from this time on (ISO 8601, UTC).")
@@ -241,7 +375,7 @@ def convert(
     click.echo(f"{written.path}: {written.rows:,} rows, {written.bytes:,} bytes")
 
 
-@cli.group()
+@cli.group(short_help="Download tapes.")
 def fetch() -> None:
     """Download tapes: checksums verified, resumed where they broke off, nothing fetched twice."""
 
@@ -288,7 +422,7 @@ def binance(
         sys.exit(PARTLY)
 
 
-@fetch.command()
+@fetch.command(short_help="From Tardis.dev.")
 @click.option("--exchange", required=True, help="As the vendor writes it, binance-futures.")
 @click.option("--type", "types", multiple=True, required=True, help="Data type. May be repeated.")
 @_days
@@ -312,7 +446,7 @@ def tardis(
     _show_fetched(fetched)
 
 
-@cli.command()
+@cli.command(short_help="Replay many symbol-days.")
 @click.argument("sources", nargs=-1, required=True, type=_FILES)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Directory to write.")
 @click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes.")
@@ -352,11 +486,17 @@ def batch(
 
 @cli.group()
 def evaluate() -> None:
-    """The honest table: every estimator and rival, side by side."""
+    """The honest table: every estimator and rival, side by side.
+
+    Shows what it found in words and tables; --out keeps it, as Parquet, for 'toxmid report --evaluation'.
+    """
 
 
 _page = click.option("--html", type=click.Path(dir_okay=False, path_type=Path), help="Write it as a page, too.")
-_saved = click.option("--out", type=click.Path(path_type=Path), help="Write the tables as Parquet, too.")
+_saved = click.option("--out", type=click.Path(file_okay=False, path_type=Path),
+                      help="Directory to write the tables to, as Parquet, with evaluation.json.")  # fmt: skip
+_configured = click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+                           help="TOML file with tables [params] and [instrument].")  # fmt: skip
 
 
 def _tell(evaluation: Any, out: Path | None, html: Path | None) -> None:
@@ -369,43 +509,70 @@ def _tell(evaluation: Any, out: Path | None, html: Path | None) -> None:
 
 @evaluate.command()
 @click.option("--seeds", default="100000:100050", show_default=True, metavar="A:B", help="Seeds from A to before B.")
-@click.option("--inputs", type=click.Choice(["trades", "quotes", "book"]), default="quotes", show_default=True)
-@click.option("--book", type=click.Choice(["shallow", "deep", "sym"]), default="shallow", show_default=True)
-@click.option("--feed", type=click.Choice(["full", "throttled", "none"]), default="full", show_default=True)
-@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--scenario", "scenarios", multiple=True, type=click.Choice(["calm", "flush", "news", "mixed", "info"]),
+              help="What happens in the markets; all when left out. May be repeated.")
+@click.option("--inputs", multiple=True, default=["quotes+liquidations"], show_default=True, metavar="WORDS",
+              help="What the estimators get beside trades, joined by '+': quotes, book, liquidations or throttled (one "
+              "record per second), mark, and other venues of the coin: clean, mixed, toxic. Given several times, or as "
+              "'ladder': a table of what every further input is worth.")
+@click.option("--book", type=click.Choice(["shallow", "deep", "sym"]), default="shallow", show_default=True,
+              help="What a sweep leaves behind: little, a hole that stays, or makers who pull both sides.")
+@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes.")
+@_configured
 @_saved
 @_page
 @_quiet
 @_verbose
 def simulated(
     seeds: str,
-    inputs: Any,
+    scenarios: Sequence[Any],
+    inputs: Sequence[str],
     book: Any,
-    feed: Any,
     workers: int,
+    config: Path | None,
     out: Path | None,
     html: Path | None,
     quiet: bool,
     verbose: bool,
 ) -> None:
     """Against the hidden mid of simulated markets."""
-    from toxmid.evaluate import evaluate_simulated
+    from toxmid.evaluate import LADDER, Inputs, evaluate_inputs, evaluate_simulated
+    from toxmid.simulate import SCENARIOS
 
     del verbose
-    first, _, last = seeds.partition(":")
-    if not (first.isdigit() and last.isdigit() and int(first) < int(last)):
-        raise click.BadParameter("two whole numbers, the smaller first: A:B", param_hint="--seeds")
+    options: dict[str, Any] = {
+        "book": book, "params": _configuration(config)[0], "workers": workers, "progress": not quiet,
+    }  # fmt: skip
+    rungs = LADDER if list(inputs) == ["ladder"] else [Inputs.parse(words) for words in inputs]
+    if len(rungs) > 1:
+        _tell(evaluate_inputs(_seeds(seeds), scenarios or SCENARIOS, rungs, **options), out, html)
+        return
+    given = rungs[0]
+    if given.quotes and given.book:
+        raise click.BadParameter("quotes or book, unless several are compared", param_hint="--inputs")
+    touch: Any = "quotes" if given.quotes else "book" if given.book else "trades"
     result = evaluate_simulated(
-        range(int(first), int(last)), inputs=inputs, book=book, feed=feed, workers=workers, progress=not quiet
-    )
+        _seeds(seeds), scenarios or SCENARIOS, inputs=touch, feed=given.feed, mark=given.mark, references=given.venues,
+        **options,
+    )  # fmt: skip
     _tell(result, out, html)
 
 
 @evaluate.command()
 @click.option("--trades", multiple=True, required=True, type=_FILES, help="The tape to judge on.")
 @click.option("--truth", multiple=True, required=True, type=_FILES, help="Trades of the venue that serves as truth.")
-@click.option("--window", "windows", multiple=True, required=True, metavar="NAME=FROM/TO", help="What to judge.")
+@click.option("--window", "windows", multiple=True, required=True, metavar="NAME=FROM/TO",
+              help="What to judge. May be repeated.")
 @click.option("--basis", required=True, metavar="FROM/TO", help="A calm time, for the basis between the venues.")
+@click.option("--quotes", multiple=True, type=_FILES, help="Best bids and asks of the tape's market.")
+@click.option("--book", multiple=True, type=_FILES, help="L2 book updates or snapshots of it.")
+@click.option("--liquidations", multiple=True, type=_FILES, help="Its liquidation feed.")
+@click.option("--mark", multiple=True, type=_FILES, help="Its mark prices.")
+@click.option("--reference", multiple=True, metavar="[NAME=]PATH",
+              help="Trades of yet another venue, for the estimator; NAME= tells several venues apart.")
+@click.option("--split-reference", is_flag=True,
+              help="Every second trade of the truth's venue is a reference for the estimator; the others are truth.")
+@_configured
 @_saved
 @_page
 @_verbose
@@ -414,61 +581,153 @@ def referenced(
     truth: Sequence[str],
     windows: Sequence[str],
     basis: str,
+    split_reference: bool,
+    config: Path | None,
     out: Path | None,
     html: Path | None,
     verbose: bool,
+    **inputs: Sequence[str],
 ) -> None:
     """On a real tape, another venue's price being the truth."""
     from toxmid.evaluate import evaluate_referenced
 
     del verbose
+    params, instrument = _configuration(config)
     named = {name: _period(period) for name, _, period in (window.partition("=") for window in windows)}
-    _tell(evaluate_referenced(list(trades), list(truth), named, _period(basis)), out, html)
+    given: dict[str, Any] = {name: list(files) for name, files in inputs.items() if files}
+    if "reference" in given:
+        given["reference"] = _venues(given["reference"])
+    result = evaluate_referenced(
+        list(trades), list(truth), named, _period(basis), split_reference=split_reference, params=params,
+        instrument=instrument, **given,
+    )  # fmt: skip
+    _tell(result, out, html)
 
 
-@evaluate.command()
+@evaluate.command(short_help="On real tapes, by what the quoted mid did later.")
 @click.argument("directories", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.option("--horizon", "horizons", multiple=True, type=float, default=[60, 300, 1800], show_default=True,
+              metavar="SECONDS", help="How much later. May be repeated.")
+@click.option("--step", default="5s", show_default=True, help="Distance of the rows that are used.")
+@click.option("--placebos", is_flag=True,
+              help="Replay the files again with liquidations moved; they must lie where they lay.")
 @_saved
 @_page
 @_verbose
-def forecasts(directories: Sequence[Path], out: Path | None, html: Path | None, verbose: bool) -> None:
+def forecasts(
+    directories: Sequence[Path],
+    horizons: Sequence[float],
+    step: str,
+    placebos: bool,
+    out: Path | None,
+    html: Path | None,
+    verbose: bool,
+) -> None:
     """On real tapes without a truth: by what the quoted mid did later."""
     from toxmid.evaluate import evaluate_forecasts
     from toxmid.replay import Replay
 
     del verbose
-    _tell(evaluate_forecasts([Replay.load(directory) for directory in directories]), out, html)
+    replays = [Replay.load(directory) for directory in directories]
+    made_from = zip(replays, directories, strict=True)
+    tapes = [_files_of(run.manifest, directory) for run, directory in made_from] if placebos else None
+    _tell(evaluate_forecasts(replays, horizons=horizons, step=step, tapes=tapes), out, html)
 
 
 # --- helpers ---------------------------------------------------------------------------------------------------------
 
 
-def _on_cluster(
+def _paired(tapes: Sequence[str]) -> dict[str, list[str]]:
+    """Files of one market by kind, day after day."""
+    from toxmid.pairing import pair_files
+
+    jobs = pair_files(list(tapes))
+    _one_market(jobs)
+    sources: dict[str, list[str]] = {}
+    for job in jobs:
+        for kind, files in job.files.items():
+            sources.setdefault(kind, []).extend(map(str, files))
+    return sources
+
+
+def _one_market(jobs: Sequence[Any]) -> str:
+    markets = sorted({job.market for job in jobs})
+    if len(markets) != 1:
+        listed = f" ({', '.join(markets[:5])})" if markets else ", none of them with trades, quotes or a book"
+        raise click.UsageError(f"files of {len(markets)} markets{listed}: 'toxmid batch' replays several")
+    return str(markets[0])
+
+
+def _show_estimates(result: Any, as_json: bool) -> None:
+    """A result in the manner of statsmodels: its table, or its figures by name."""
+    from toxmid.output import to_json
+
+    if not as_json:
+        click.echo(result.summary().as_text())
+        return
+    figures = {
+        field.name: getattr(result, field.name)
+        for field in dataclasses.fields(result)
+        if field.name not in ("fit", "values", "covariance", "facts", "title", "matrix")
+    }
+    estimates = {"params": dict(result.params), "bse": dict(result.bse)}
+    click.echo(json.dumps(to_json(estimates | figures), indent=2, ensure_ascii=False))
+
+
+def _show_table(table: Any, as_json: bool) -> None:
+    import polars as pl
+
+    if as_json:
+        click.echo(table.write_json())
+        return
+    with pl.Config(
+        tbl_rows=-1, tbl_cols=-1, tbl_formatting="NOTHING", tbl_hide_column_data_types=True,
+        tbl_hide_dataframe_shape=True, tbl_width_chars=200, float_precision=3,
+    ):  # fmt: skip
+        click.echo(str(table))
+
+
+def _by_day(
     sources: dict[str, list[str]],
     out: Path,
-    address: str,
+    dask: str | None,
     params: Any,
     instrument: Any,
     options: dict[str, Any],
     quiet: bool,
-) -> Any:
-    """Replay the days of one market on a Dask cluster, and put their parts together."""
+) -> tuple[Any, Path]:
+    """Replay the days of one market one after the other, here or on a Dask cluster, and put their parts together."""
     from toxmid.jobs import load_market, pair_files, run_jobs
 
     jobs = pair_files(sources)  # type: ignore[arg-type]
-    markets = sorted({job.market for job in jobs})
-    if len(markets) > 1:
-        raise click.UsageError(f"files of {len(markets)} markets: use 'toxmid batch' ({', '.join(markets[:5])})")
+    market = _one_market(jobs)
     folder = out.with_name(f"{out.name}.parts")
-    instruments = None if instrument is None else {markets[0]: instrument}
-    run_jobs(jobs, folder, dask=address, params=params, instruments=instruments, progress=not quiet, **options)
-    _note(f"parts are in {folder}", quiet)
-    return load_market(folder, markets[0])
+    instruments = None if instrument is None else {market: instrument}
+    run_jobs(jobs, folder, dask=dask, params=params, instruments=instruments, progress=not quiet, **options)
+    return load_market(folder, market), folder
 
 
 def _show_fetched(fetched: Sequence[Any]) -> None:
     for file in fetched:
         click.echo(f"{file.status:<8} {file.path}")
+
+
+def _seeds(text: str) -> range:
+    first, _, last = text.partition(":")
+    if not (first.isdigit() and last.isdigit() and int(first) < int(last)):
+        raise click.BadParameter("two whole numbers, the smaller first: A:B", param_hint="--seeds")
+    return range(int(first), int(last))
+
+
+def _files_of(manifest: dict[str, Any], directory: Path) -> dict[str, Any]:
+    """The files that an output was made from, by kind; those of several other venues by venue."""
+    files: dict[str, Any] = {}
+    for entry in manifest["inputs"]:
+        if entry["path"] is None or not Path(entry["path"]).exists():
+            raise FileError("made from what is no longer there", file=str(directory), found=entry["path"] or "a table")
+        group = files.setdefault(entry["kind"], {}) if "venue" in entry else files
+        group.setdefault(entry.get("venue", entry["kind"]), []).append(entry["path"])
+    return files
 
 
 def _period(text: str) -> tuple[str, str]:

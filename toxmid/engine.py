@@ -9,36 +9,54 @@ import json
 import math
 import struct
 import zlib
-from typing import Any, Self
+from collections.abc import Collection, Mapping
+from typing import Any, Final, Self
 
 import numpy as np
 import polars as pl
 
 from toxmid import _core, schema
-from toxmid.errors import FileError, ParameterError
+from toxmid.errors import DataError, FileError, ParameterError
 from toxmid.instrument import Instrument
+from toxmid.merging import Columns, joined_venues
 from toxmid.params import Params
 
-__all__ = ["Engine", "ImpliedMid", "Terms"]
+__all__ = ["REFERENCE", "Engine", "ImpliedMid", "Terms"]
+
+REFERENCE: Final = "reference"  # the name of another venue that was given none
+_OWN_NAMES: Final = ("index", "mark")
 
 _TIME_FIELDS = ("ts", "ts_open", "ts_close", "ts_start", "ts_end", "ts_known")
+_PERHAPS_NEVER = ("ts_tightened",)  # times that the core writes as 0 where there is none
+_FLAGS = ("gap",)
 _INTEGER_FIELDS = ("trades", "bucket")
 # Where nothing is known yet, sums are sums of nothing and stay 0; everything else is null.
 _NEVER_NULL = ("buy_volume", "sell_volume", "unknown_volume", "liq_buy_volume", "liq_sell_volume", "volume")
 
 
-def _frame(rows: bytes, fields: list[tuple[str, str]]) -> pl.DataFrame:
-    """Rows of the core as columns: times become times, not-a-number becomes null."""
+def _typed(series: pl.Series) -> pl.Series:
+    """Times and flags, which the core writes as whole numbers."""
+    if series.name in _TIME_FIELDS:
+        return series.cast(schema.TIME)
+    if series.name in _PERHAPS_NEVER:
+        return series.replace(0, None).cast(schema.TIME)
+    return series.cast(pl.Boolean) if series.name in _FLAGS else series
+
+
+def _frame(rows: bytes, fields: list[tuple[str, str]], names: Collection[str] | None = None) -> pl.DataFrame:
+    """Rows of the core as columns, all or those named: times become times, not-a-number becomes null."""
     table = np.frombuffer(rows, dtype=np.dtype(fields))
     columns = []
     for name, kind in fields:
-        series = pl.Series(name, np.ascontiguousarray(table[name]))
-        if name in _TIME_FIELDS:
-            series = series.cast(schema.TIME)
-        elif kind == "f8" and name not in _NEVER_NULL:
-            series = series.fill_nan(None)
-        columns.append(series)
+        if names is None or name in names:
+            nullable = kind == "f8" and name not in _NEVER_NULL
+            series = pl.Series(name, np.ascontiguousarray(table[name]), nan_to_null=nullable)
+            columns.append(_typed(series))
     return pl.DataFrame(columns)
+
+
+def _columns(table: Any, kind: schema.Kind) -> Columns:
+    return schema.columns(schema.canonical(table, kind), kind)
 
 
 def _named(frame: pl.DataFrame, column: str, names: tuple[str, ...]) -> pl.DataFrame:
@@ -47,14 +65,18 @@ def _named(frame: pl.DataFrame, column: str, names: tuple[str, ...]) -> pl.DataF
     return frame.with_columns(pl.col(column).replace_strict(words, return_dtype=pl.String()))
 
 
+def _ratio(part: float, whole: float) -> float | None:
+    return part / whole if whole > 0 else None
+
+
 def bars_frame(rows: bytes) -> pl.DataFrame:
     """Bars as the core wrote them."""
     return _named(_frame(rows, _core.BAR_FIELDS), "regime", _core.REGIME_NAMES)
 
 
-def buckets_frame(rows: bytes) -> pl.DataFrame:
-    """Closed volume buckets as the core wrote them."""
-    return _frame(rows, _core.BUCKET_FIELDS)
+def buckets_frame(rows: bytes, names: Collection[str] | None = None) -> pl.DataFrame:
+    """Closed volume buckets as the core wrote them: every column, or those named."""
+    return _frame(rows, _core.BUCKET_FIELDS, names)
 
 
 def events_frame(rows: bytes) -> pl.DataFrame:
@@ -79,11 +101,57 @@ class _Face(_core.Core):
             raise ParameterError("instrument must be a toxmid.Instrument", found=type(instrument).__name__)
         self.params = params or Params()
         self.instrument = instrument or Instrument()
+        self._venues: list[str] = []
         super().__init__(self.params, self.instrument)
+
+    def venue_number(self, name: str) -> int:
+        """The number under which the core knows another venue; a new name gets the next one.
+
+        Raises
+        ------
+        ParameterError
+            More venues than an engine can watch, or a name of the engine's own.
+        """
+        number = self._place_of(name)
+        if number == len(self._venues):
+            self._venues.append(name)
+        return number
+
+    def _place_of(self, name: str) -> int:
+        """Where a name stands among the venues, or will stand."""
+        if name in self._venues:
+            return self._venues.index(name)
+        if name in _OWN_NAMES or not name:
+            raise ParameterError("no name for another venue", column="venue", found=name)
+        if len(self._venues) == _core.OTHER_VENUE_LIMIT:
+            limit = f"at most {_core.OTHER_VENUE_LIMIT}"
+            raise ParameterError("too many other venues", column="venue", found=name, expected=limit)
+        return len(self._venues)
+
+    def reference_trade(
+        self, ts: int | np.integer[Any], price: float, size: float, side: int = 0, *, venue: str = REFERENCE
+    ) -> None:
+        """Take one trade of another venue of the same coin: `ts` in ns, side +1, -1 or 0, and which venue it is."""
+        self.reference_trade_at(self._place_of(venue), ts, price, size, side)
+        self.venue_number(venue)  # named only once its trade was taken
+
+    @property
+    def references(self) -> dict[str, dict[str, Any]]:
+        """What is known of every other venue that has spoken, and of ``index`` and ``mark``.
+
+        ``used`` and ``rejected`` count rows; ``basis_bps`` (median of our mid less its mid), ``deviation_bps`` (median
+        distance from that) and ``spread_bps`` (of its tape) are what is usual; ``weight`` is its share in the corridor
+        of the last step, 0 where it had none, ``mean_weight`` that of all steps with a corridor.
+        """
+        return {self._venue_name(number): told for number, told in self.venues().items()}
+
+    def _venue_name(self, number: int | str) -> str:
+        return self._venues[number] if isinstance(number, int) else number
 
     def snapshot(self) -> bytes:
         """The whole state as bytes: what arrived after it gives the same bits, here or after `restore`."""
-        head = json.dumps({"params": self.params.to_dict(), "instrument": self.instrument.to_dict()}).encode()
+        market = {"params": self.params.to_dict(), "instrument": self.instrument.to_dict()}
+        head = json.dumps({**market, "venues": self._venues}).encode()
         body = struct.pack("<I", len(head)) + head + self.save_state()
         return body + struct.pack("<I", zlib.crc32(body))
 
@@ -102,6 +170,7 @@ class _Face(_core.Core):
                 raise FileError("not a snapshot of an engine, or a damaged one: its checksum does not fit")
             head = json.loads(state[4 : 4 + length])
             engine = cls(Params.from_dict(head["params"]), Instrument.from_dict(head["instrument"]))
+            engine._venues = list(head["venues"])
         except (struct.error, ValueError, KeyError, TypeError) as error:
             raise FileError("not a snapshot of an engine", expected="bytes of Engine.snapshot()") from error
         engine.load_state(bytes(state[4 + length : -4]))
@@ -124,9 +193,10 @@ class Engine(_Face):
     Notes
     -----
     Methods that take one event: ``trade(ts, price, size, side)``, ``quote(ts, bid, bid_size, ask, ask_size)``,
-    ``book(ts, side, price, size, snapshot)``, ``liquidation(ts, side, price, size)``, ``mark_price(ts, price)`` and
-    ``reference_trade(ts, price, size, side)``; ``ts`` in int64 ns since 1970 UTC, prices in quote currency, sizes in
-    base coin. Times must not go back. Events of one time are expected in the order trade, liquidation, book, quote.
+    ``book(ts, side, price, size, snapshot)``, ``liquidation(ts, side, price, size)``, ``mark_price(ts, price, index)``,
+    ``reference_trade(ts, price, size, side, venue=name)`` and ``open_interest(ts, open_interest)``; ``ts`` in int64 ns
+    since 1970 UTC, prices in quote currency, sizes in base coin. Times must not go back. Events of one time are
+    expected in the order trade, liquidation, book, quote, mark, reference, open interest.
 
     Examples
     --------
@@ -149,27 +219,40 @@ class Engine(_Face):
         liquidations: Any = None,
         mark: Any = None,
         reference: Any = None,
+        open_interest: Any = None,
     ) -> None:
         """Take tables of events, each sorted by time, merged by time.
 
         Parameters
         ----------
-        trades, book, quotes, liquidations, mark, reference : table, optional
-            Canonical tables: polars, pyarrow, pandas or anything with ``__arrow_c_stream__``.
+        trades, book, quotes, liquidations, mark, reference, open_interest : table, optional
+            Canonical tables: polars, pyarrow, pandas or anything with ``__arrow_c_stream__``. `reference` may be
+            several tables by the name of their venue.
 
         Raises
         ------
         DataError
             A column is missing, or a time goes back; what came before that row has been taken.
         """
-        tables = (trades, liquidations, book, quotes, mark, reference)
-        kinds: tuple[schema.Kind, ...] = ("trades", "liquidations", "book", "quotes", "mark", "trades")
-        self.run(
-            tuple(
-                None if table is None else schema.columns(schema.canonical(table, kind), kind)
-                for table, kind in zip(tables, kinds, strict=True)
-            )
-        )
+        tables = (trades, liquidations, book, quotes, mark)
+        kinds: tuple[schema.Kind, ...] = ("trades", "liquidations", "book", "quotes", "mark")
+        own = [None if table is None else _columns(table, kind) for table, kind in zip(tables, kinds, strict=True)]
+        interest = None if open_interest is None else _columns(open_interest, "open_interest")
+        self.run((*own, self._elsewhere(reference), interest))
+
+    def _elsewhere(self, reference: Any) -> Columns | None:
+        """Trades of other venues as the core takes them: one table, each row with the number of its venue."""
+        if reference is None:
+            return None
+        named = dict(reference) if isinstance(reference, Mapping) else {REFERENCE: reference}
+        tables = {self.venue_number(name): _columns(table, "trades") for name, table in named.items()}
+        if set(tables) == {0}:
+            return tables[0]
+        for name, table in zip(named, tables.values(), strict=True):
+            back = np.flatnonzero(np.diff(table["ts"]) < 0)
+            if back.size:
+                raise DataError(f"time goes back in trades of {name}", row=int(back[0]) + 1, column="ts")
+        return joined_venues(tables)
 
     def take_bars(self) -> pl.DataFrame:
         """Bars closed since the last call."""
@@ -197,6 +280,33 @@ class Engine(_Face):
             },
             "spread_by_time_of_day": {"has": minutes / day, "needs": 28.0, "unit": "days"},
             "vpin_rank": {"has": minutes / day, "needs": self.params.rank_days, "unit": "days"},
+        }
+
+    def feed_completeness(self) -> dict[str, float | None] | None:
+        """How complete the liquidation feed is, since the engine began; None while there was no record.
+
+        Returns
+        -------
+        dict
+            ``records``, ``published_volume`` (base coin). ``matched_share``: of it, found among the trades.
+            ``inferred_volume`` (base coin): what the state of the market makes one expect, feed or no feed; and
+            ``published_of_inferred``. ``published_of_open_interest``: over all that the open interest fell, where it
+            was given. ``single_record_share``: of the seconds with a record, those with exactly one (1 where a venue
+            publishes one record a second, as Binance does), and ``most_per_second``. A ratio over nothing is None.
+        """
+        figures = self.feed_figures()
+        if figures["records"] == 0:
+            return None
+        published = figures["published_volume"]
+        return {
+            "records": figures["records"],
+            "published_volume": published,
+            "matched_share": _ratio(figures["matched_volume"], published),
+            "inferred_volume": figures["inferred_volume"],
+            "published_of_inferred": _ratio(published, figures["inferred_volume"]),
+            "published_of_open_interest": _ratio(published, figures["open_interest_fallen"]),
+            "single_record_share": _ratio(figures["single_seconds"], figures["seconds"]),
+            "most_per_second": figures["most_per_second"],
         }
 
     def memory(self) -> dict[str, float | str | None]:
@@ -276,6 +386,11 @@ class ImpliedMid(_Face):
         """Liquidation-driven share of the volume, 30 s memory; NaN before the first trade."""
         row = self.peek()
         return math.nan if row is None else float(row["toxicity"])
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Share of every other venue, of the index and of the mark price in the corridor; empty where there is none."""
+        return {self._venue_name(number): weight for number, weight in self.peek_weights().items()}
 
     @property
     def terms(self) -> Terms:

@@ -15,9 +15,11 @@ import polars as pl
 
 from toxmid.durations import nanoseconds
 from toxmid.errors import DataError, NotEnoughDataError, ParameterError
+from toxmid.estimates import newey_west_lags
+from toxmid.schema import TIME
 from toxmid.tapes import as_frame
 
-__all__ = ["TERMS", "ImpactResult", "Slope", "impact"]
+__all__ = ["TERMS", "ImpactResult", "Slope", "amihud", "impact"]
 
 TERMS: Final = ("flow", "stress_flow", "sqrt_flow")
 _COLUMNS: Final = ("ts", "mid", "buy_volume", "sell_volume")
@@ -210,7 +212,7 @@ def impact(
     windows = _aggregate(bars, nanoseconds(bar, name="bar"), regime_at)
     used = windows.drop_nulls("move")
     _check_enough(used, bar)
-    lags = _newey_west_lags(used.height) if lags is None else _checked_lags(lags, used.height)
+    lags = newey_west_lags(used.height, lags)
     chosen = _choose_terms(used, terms)
     fit = _regress(used, chosen, lags)
     kyle = _slope(_regress(used, ("flow",), lags), np.array([0.0, 1.0]), used)
@@ -226,6 +228,85 @@ def impact(
         **_by_state(used, lags, kyle),
         amihud=_amihud(used),
     )
+
+
+def amihud(replay_or_bars: Any, *, bar: str = "10s", half_life: str = "1h") -> pl.DataFrame:
+    """Illiquidity of each moment: recent absolute moves over recent turnover.
+
+    .. math::
+
+        A_k = \\frac{\\sum_{j \\le k} 2^{-(k - j) / h} |\\Delta m_j|}{\\sum_{j \\le k} 2^{-(k - j) / h} T_j}
+
+    where :math:`\\Delta m_j` is the log return of the mid over bar j and :math:`T_j` the turnover of the bar: a ratio
+    of exponentially weighted means, not a mean of ratios, which bars of next to no volume would rule.
+
+    Parameters
+    ----------
+    replay_or_bars : Replay or frame
+        As for `impact`.
+    bar : str
+        Length of the bars; a multiple of the step of the bars given.
+    half_life : str
+        Time after which a bar counts half.
+
+    Returns
+    -------
+    polars.DataFrame
+        ``ts`` (end of bar) and ``amihud``, basis points per million of quote currency; null until thirty bars with a
+        move, and while nothing was traded. Bars without a move (a hole, a mid not known) are passed over.
+
+    Raises
+    ------
+    DataError
+        A column is missing, or time goes back.
+    ParameterError
+        A length that is none.
+
+    References
+    ----------
+    Amihud, Y. (2002). Illiquidity and stock returns. Journal of Financial Markets 5.
+    doi:10.1016/S1386-4181(01)00024-6
+
+    Examples
+    --------
+    Each bar moves by 3 bps on a turnover of 100,000:
+
+    >>> import numpy as np
+    >>> bars = pl.DataFrame({"ts": np.arange(40) * 10_000_000_000 + 1_600_000_000_000_000_000,
+    ...                      "mid": 100 * np.exp(3e-4 * (np.arange(40) % 2)), "buy_volume": 1000.0, "sell_volume": 0.0})
+    >>> amihud(bars)["amihud"].round(1).to_list()[-2:]
+    [30.0, 30.0]
+    """
+    length = nanoseconds(bar, name="bar")
+    life = nanoseconds(half_life, name="half_life") / length
+    windows = _aggregate(_bars_of(replay_or_bars), length, "start")
+    moved = pl.col("move").is_not_null()
+    means = [
+        pl.when(moved).then(value).ewm_mean(half_life=life, adjust=True, ignore_nulls=False)
+        for value in (pl.col("move").abs(), pl.col("turnover"))
+    ]
+    ready = (moved.cum_sum() >= _FEWEST_BARS) & (means[1] > 0) & moved
+    return windows.select(
+        ts=((pl.col("window") + 1) * length).cast(TIME), amihud=pl.when(ready).then(means[0] / means[1] * 1e6)
+    )
+
+
+def stress_over_calm(replay_or_bars: Any, *, bar: str = "10s") -> float | None:
+    """Kyle's lambda under stress over Kyle's lambda in calm: `ImpactResult.ratio` alone, without errors and without
+    statsmodels.
+
+    Returns
+    -------
+    float or None
+        None where the bars cannot tell the two apart: too few of either with flow, or no slope in calm.
+    """
+    windows = _aggregate(_bars_of(replay_or_bars), nanoseconds(bar, name="bar"), "start")
+    used = windows.drop_nulls("move")
+    if not used.height or not _is_identified(used, ("flow", "stress_flow")):
+        return None
+    design = _design(used, ("flow", "stress_flow")).to_numpy()
+    _, calm, extra = np.linalg.lstsq(design, used["move"].to_numpy(), rcond=None)[0]
+    return float((calm + extra) / calm) if calm else None
 
 
 def _bars_of(source: Any) -> pl.DataFrame:
@@ -337,16 +418,6 @@ def _regress(used: pl.DataFrame, terms: Sequence[str], lags: int) -> Any:
 
     model = OLS(used["move"].to_pandas(), _design(used, terms).to_pandas())
     return model.fit(cov_type="HAC", cov_kwds={"maxlags": lags, "use_correction": True})
-
-
-def _newey_west_lags(observations: int) -> int:
-    return int(4 * (observations / 100) ** (2 / 9))
-
-
-def _checked_lags(lags: int, observations: int) -> int:
-    if not 0 <= lags < observations:
-        raise ParameterError("lags", found=lags, expected=f"0 or more, and fewer than the {observations} bars")
-    return lags
 
 
 def _by_state(used: pl.DataFrame, lags: int, everywhere: Slope) -> dict[str, Any]:

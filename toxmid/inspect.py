@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -16,13 +16,14 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
-from toxmid.errors import ToxmidError
+from toxmid.errors import FileError, ToxmidError
 from toxmid.instrument import Instrument, decimal_grid
-from toxmid.readers import Source, Tape, TapeWarning, list_files, open_tape, recognise
+from toxmid.pairing import Job, pair_files, tapes_of
+from toxmid.readers import Source, Tape, TapeWarning, open_tape, recognise
 from toxmid.readers.files import Head, read_head
 from toxmid.schema import Kind
 
-__all__ = ["Inspection", "KindSummary", "inspect_files"]
+__all__ = ["Inspection", "KindSummary", "Pairing", "inspect_files", "pair_inspected"]
 
 _KEPT: Final = 1 << 20  # latencies kept for their median
 
@@ -134,7 +135,7 @@ def inspect_files(paths: Source, *, instrument: Instrument | None = None) -> lis
     Parameters
     ----------
     paths : path, glob, directory, or list of them
-        Files, each looked at by itself.
+        Files, each looked at by itself; folders with all folders below them.
     instrument : Instrument, optional
         What you know of the instrument.
 
@@ -154,7 +155,61 @@ def inspect_files(paths: Source, *, instrument: Instrument | None = None) -> lis
     >>> tape.formats, tape.kinds[0].rows, tape.instrument.tick
     (('tardis-trades',), 2, 0.01)
     """
-    return [_inspect(path, instrument) for path in list_files(paths)]
+    return [_inspect(path, instrument) for path in tapes_of(paths)]
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """Which files a replay would take together.
+
+    Attributes
+    ----------
+    jobs : tuple of Job
+        Market by market and day by day: the files of each kind.
+    problems : tuple of str
+        Days on which a kind is missing, files that are left out, or why the files cannot be put together.
+    """
+
+    jobs: tuple[Job, ...] = ()
+    problems: tuple[str, ...] = ()
+
+    def of(self, path: Path) -> list[dict[str, str]]:
+        """What a file is used for: market, day and kind."""
+        return [
+            {"market": job.market, "day": job.label, "kind": kind}
+            for job in self.jobs
+            for kind, files in job.files.items()
+            if path in files
+        ]
+
+    def to_text(self) -> str:
+        """A market and day per paragraph, a file per line."""
+        lines = ["together"]
+        for job in self.jobs:
+            lines.append(f"  {job.name}")
+            lines += [f"    {kind:<14} {path}" for kind, files in job.files.items() for path in files]
+        return "\n".join([*lines, *(f"  problem: {text}" for text in self.problems)])
+
+
+def pair_inspected(inspections: Sequence[Inspection]) -> Pairing:
+    """Put the files that can be read together, as `toxmid replay` and `toxmid batch` would.
+
+    Examples
+    --------
+    >>> pairing = pair_inspected(inspect_files("data/tardis/binance-delivery*"))
+    >>> [(job.name, list(job.files)) for job in pairing.jobs]
+    [('binance-delivery_AVAXUSD_PERP/2025-10-10', ['trades', 'liquidations'])]
+    """
+    readable = [inspection.path for inspection in inspections if not inspection.failed]
+    if not readable:
+        return Pairing()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", TapeWarning)
+        try:
+            jobs = tuple(pair_files(readable))
+        except ToxmidError as error:
+            return Pairing(problems=(f"cannot be put together: {error}",))
+    return Pairing(jobs, tuple(dict.fromkeys(str(warning.message) for warning in caught)))
 
 
 def _inspect(path: Path, instrument: Instrument | None) -> Inspection:
@@ -178,6 +233,10 @@ def _look(head: Head, instrument: Instrument | None) -> Inspection:
     tape: Tape | None = None
     try:
         held = formats[0].kinds(head)
+        if not held:
+            raise FileError(
+                "its columns are those of no table we know", file=str(head.path), expected="trades, book, quotes, ..."
+            )
         for kind in held:
             tape = open_tape(head.path, kind, format=names[0], instrument=instrument)
             scan = _Scan(kind)
@@ -214,6 +273,8 @@ class _Scan:
         self.crossed = 0
         self.before_snapshot = 0
         self.snapshots = False
+        self.gaps = 0
+        self.stale = 0
         self.sides: set[int] = set()
         self.unsigned = 0
         self.grids: dict[str, _Grid] = {"tick": _Grid(), "lot": _Grid()}
@@ -229,6 +290,8 @@ class _Scan:
         if "side" in frame.columns:
             self.sides |= set(frame["side"].unique().to_list())
             self.unsigned += int((frame["side"] == 0).sum())
+        self.gaps += int(frame["gap"].sum()) if "gap" in frame.columns else 0
+        self.stale += int(frame["stale"].sum()) if "stale" in frame.columns else 0
         if self.kind == "quotes":
             self.crossed += int((frame["bid"] >= frame["ask"]).sum())
         if self.kind == "book" and not self.snapshots:
@@ -236,9 +299,13 @@ class _Scan:
             self.before_snapshot += int(frame["snapshot"].arg_max() or 0) if self.snapshots else frame.height
 
     def _add_numbers(self, frame: pl.DataFrame) -> None:
+        if self.kind in ("funding", "options"):  # their figures may be negative, or not there yet
+            return
         prices = [name for name in ("price", "bid", "ask") if name in frame.columns]
+        figures = [name for name in ("open_interest", "depth", "notional") if name in frame.columns]
         sizes = [name for name in ("size", "bid_size", "ask_size") if name in frame.columns]
-        good = [pl.col(*prices, *sizes).is_finite(), pl.col(*prices) > 0]
+        good = [pl.col(name).is_finite() for name in (*prices, *sizes, *figures)]
+        good += [pl.col(name) > 0 for name in prices] + [pl.col(name) >= 0 for name in figures]
         # In a book a size of 0 deletes the level.
         good += [pl.col(name) >= 0 if self.kind == "book" else pl.col(name) > 0 for name in sizes]
         self.unusable += frame.height - frame.filter(*good).height
@@ -287,10 +354,9 @@ class _Scan:
             yield f"{_rows(self.unusable)} with a price or size that is no positive number"
         if self.crossed:
             yield f"{_rows(self.crossed)} with a bid not below the ask"
-        if self.kind == "book" and not self.snapshots:
-            yield "no snapshot, so the book never starts"
-        elif self.before_snapshot:
-            yield f"{_rows(self.before_snapshot)} before the first snapshot"
+        yield from self._book_problems()
+        if self.stale:
+            yield f"{_rows(self.stale)} of bands that stand still"
         if self.unsigned:
             yield f"{_rows(self.unsigned)} of unknown side"
         if self.kind == "trades" and self.rows > 20 and len(self.sides) == 1:
@@ -298,6 +364,14 @@ class _Scan:
         median = self.latency.median()
         if median is not None and median < 0:
             yield f"the local clock is behind the exchange by {_duration(-median)} (median)"
+
+    def _book_problems(self) -> Iterator[str]:
+        if self.kind == "book" and not self.snapshots:
+            yield "no snapshot, so the book never starts"
+        elif self.before_snapshot:
+            yield f"{_rows(self.before_snapshot)} before the first snapshot"
+        if self.gaps:
+            yield f"updates are missing before {_rows(self.gaps)}; there is no book until the next snapshot"
 
 
 class _Grid:

@@ -12,7 +12,7 @@ import polars as pl
 from toxmid.errors import DataError
 from toxmid.schema import Kind, columns
 
-__all__ = ["INPUTS", "Columns", "rounds"]
+__all__ = ["INPUTS", "Columns", "input_of", "joined_venues", "rounds"]
 
 Columns = dict[str, npt.NDArray[Any]]
 
@@ -24,7 +24,33 @@ INPUTS: Final[Mapping[str, Kind]] = {
     "quotes": "quotes",
     "mark": "mark",
     "reference": "trades",
+    "open_interest": "open_interest",
 }
+
+
+def input_of(name: str) -> str:
+    """The input that a source belongs to: trades of other venues are named ``"reference:<venue>"``."""
+    return name.split(":", maxsplit=1)[0]
+
+
+def joined_venues(tables: Mapping[int, Columns]) -> Columns | None:
+    """Trades of several venues as one table in order of time, each row with the number of its venue.
+
+    Examples
+    --------
+    >>> def trades(*ts: int) -> Columns:
+    ...     return {"ts": np.array(ts), "price": np.ones(len(ts)), "size": np.ones(len(ts))}
+    >>> joined_venues({0: trades(1, 4), 2: trades(2, 3)})["venue"]
+    array([0, 2, 2, 0], dtype=int8)
+    """
+    there = {number: table for number, table in tables.items() if table["ts"].size}
+    if not there:
+        return None
+    names = set.intersection(*(set(table) for table in there.values())) & {"ts", "price", "size", "side"}
+    order = np.argsort(np.concatenate([table["ts"] for table in there.values()]), kind="stable")
+    joined = {name: np.concatenate([table[name] for table in there.values()])[order] for name in names}
+    numbers = np.concatenate([np.full(table["ts"].size, n, dtype=np.int8) for n, table in there.items()])
+    return {**joined, "venue": numbers[order]}
 
 
 class _Stream:
@@ -32,19 +58,20 @@ class _Stream:
 
     def __init__(self, name: str, frames: Iterator[pl.DataFrame]) -> None:
         self._name = name
-        self._kind = INPUTS[name]
+        self._kind = INPUTS[input_of(name)]
         self._frames = frames
         self._piece: Columns | None = None
+        self._behind: Columns | None = None  # what follows the piece, where that is one whole moment
         self._latest: int | None = None  # time of the last row of the pieces loaded so far
         self._loaded = 0  # rows of the pieces loaded so far
         self.ended = False
         self._load()
 
     @property
-    def last(self) -> int:
-        """Time of the last row at hand."""
+    def horizon(self) -> int:
+        """Time before which all rows are at hand and can be taken at once."""
         assert self._piece is not None
-        return int(self._piece["ts"][-1])
+        return int(self._piece["ts"][-1]) + (self._behind is not None)
 
     @property
     def empty(self) -> bool:
@@ -58,24 +85,29 @@ class _Stream:
         cut = ts.size if time is None else int(np.searchsorted(ts, time, side="left"))
         if cut == 0:
             return None
-        taken = {name: column[:cut] for name, column in self._piece.items()}
-        self._piece = {name: column[cut:] for name, column in self._piece.items()} if cut < ts.size else None
+        if cut < ts.size:
+            taken, self._piece = _cut(self._piece, cut)
+            return taken
+        taken, self._piece, self._behind = self._piece, self._behind, None
         if self._piece is None and not self.ended:
             self._load()
         return taken
 
     def extend(self) -> None:
-        """Append the next piece: all rows at hand are of one moment, which may go on in it."""
+        """Complete the moment of which all rows at hand are: it may go on in the next piece."""
         held = self._piece
         assert held is not None
         self._piece = None
         self._load()
-        if self._piece is not None:
-            more: Columns = self._piece
-            # An optional column that one piece lacks is unknown for the rest of this moment's rows as well.
-            self._piece = {name: np.concatenate([held[name], more[name]]) for name in held if name in more}
-        else:
+        if self._piece is None:
             self._piece = held
+            return
+        # Only the rows of that moment are moved, not the piece in which it ends.
+        end = int(np.searchsorted(self._piece["ts"], held["ts"][-1], side="right"))
+        more, rest = _cut(self._piece, end)
+        # An optional column that one piece lacks is unknown for the rest of this moment's rows as well.
+        self._piece = {name: np.concatenate([held[name], more[name]]) for name in held if name in more}
+        self._behind = rest if rest["ts"].size else None
 
     def _load(self) -> None:
         for frame in self._frames:
@@ -90,9 +122,8 @@ class _Stream:
 
     def _check_order(self, ts: npt.NDArray[np.int64]) -> None:
         before = ts[0] if self._latest is None else self._latest
-        back = np.flatnonzero(np.diff(ts, prepend=before) < 0)
-        if back.size:
-            row = int(back[0])
+        if ts[0] < before or (ts[1:] < ts[:-1]).any():
+            row = int(np.flatnonzero(np.diff(ts, prepend=before) < 0)[0])
             earlier = before if row == 0 else ts[row - 1]
             raise DataError(
                 f"time goes back in {self._name}; sort the table, or let the reader sort it",
@@ -103,8 +134,16 @@ class _Stream:
             )
 
 
+def _cut(piece: Columns, at: int) -> tuple[Columns, Columns]:
+    """The rows before `at` and those from there on."""
+    return {name: column[:at] for name, column in piece.items()}, {name: column[at:] for name, column in piece.items()}
+
+
 def rounds(
-    sources: Mapping[str, Iterator[pl.DataFrame]], *, on_rows: Callable[[int], None] | None = None
+    sources: Mapping[str, Iterator[pl.DataFrame]],
+    *,
+    venues: Mapping[str, int] | None = None,
+    on_rows: Callable[[int], None] | None = None,
 ) -> Iterator[tuple[Columns | None, ...]]:
     """Yield tuples of columns, one entry per input in the order of `INPUTS`, that can be fed one after the other.
 
@@ -114,7 +153,10 @@ def rounds(
     Parameters
     ----------
     sources : mapping
-        Canonical frames, in pieces, by input; each input in order of time.
+        Canonical frames, in pieces, by input; each input in order of time. Those of other venues may be several, named
+        ``"reference:<venue>"``; without a name it is number 0.
+    venues : mapping of str to int, optional
+        Numbers of the venues by the name of their source; needed where there is a name.
     on_rows : callable, optional
         Told how many rows each round holds.
 
@@ -123,18 +165,30 @@ def rounds(
     DataError
         A time goes back.
     """
-    streams = {name: _Stream(name, sources[name]) for name in INPUTS if name in sources}
+    known = list(INPUTS)
+    ordered = sorted(sources, key=lambda name: known.index(input_of(name)))
+    streams = {name: _Stream(name, sources[name]) for name in ordered}
     while any(not stream.empty for stream in streams.values()):
         going_on = [stream for stream in streams.values() if not stream.ended]
-        horizon = min((stream.last for stream in going_on), default=None)
+        horizon = min((stream.horizon for stream in going_on), default=None) if len(streams) > 1 else None
         taken = {name: stream.take_before(horizon) for name, stream in streams.items()}
         rows = sum(table["ts"].size for table in taken.values() if table is not None)
         if rows == 0:
             # Some input holds nothing but rows of the horizon itself: only its next piece can show what comes after.
             for stream in going_on:
-                if stream.last == horizon:
+                if stream.horizon == horizon:
                     stream.extend()
             continue
         if on_rows is not None:
             on_rows(rows)
-        yield tuple(taken.get(name) for name in INPUTS)
+        yield tuple(_of_input(name, taken, venues or {}) for name in INPUTS)
+
+
+def _of_input(name: str, taken: Mapping[str, Columns | None], venues: Mapping[str, int]) -> Columns | None:
+    """The rows of one input; those of several venues in one table."""
+    if name != "reference":
+        return taken.get(name)
+    tables = {source: table for source, table in taken.items() if input_of(source) == name and table is not None}
+    if set(tables) <= {name} and not venues.get(name):
+        return tables.get(name)
+    return joined_venues({venues[source]: table for source, table in tables.items()})

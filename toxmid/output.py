@@ -13,6 +13,7 @@ import datetime as dt
 import enum
 import functools
 import hashlib
+import io
 import json
 import math
 import os
@@ -61,6 +62,7 @@ def build_manifest(
     open_bucket: Mapping[str, Any] | None = None,
     open_episodes: Sequence[Mapping[str, Any]] = (),
     memory: Any = None,
+    liquidation_feed: Mapping[str, Any] | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> Manifest:
     """Build the manifest of a run.
@@ -83,6 +85,8 @@ def build_manifest(
         Episodes that were open at the end.
     memory : optional
         Memory of the estimator at the end.
+    liquidation_feed : mapping, optional
+        How complete the liquidation feed was, as `Engine.feed_completeness` gives it; None where there was none.
     extra : mapping, optional
         Further top-level entries.
 
@@ -110,6 +114,7 @@ def build_manifest(
         "open_bucket": open_bucket,
         "open_episodes": list(open_episodes),
         "memory": memory,
+        "liquidation_feed": liquidation_feed,
         "versions": versions(),
     }
     return {key: to_json(entry) for key, entry in entries.items()}
@@ -378,8 +383,12 @@ def is_output(directory: str | os.PathLike[str]) -> bool:
 def _fill(partial: Path, tables: Mapping[str, pl.DataFrame], manifest: Manifest) -> None:
     """Write everything, force it to the disk, and read back that it is there."""
     for name, table in tables.items():
+        # By way of memory: where the disk is full the system says so, and not a library that was cut off in a footer.
+        packed = io.BytesIO()
+        table.write_parquet(packed, compression="zstd")
         with (partial / f"{name}.parquet").open("wb") as file:
-            table.write_parquet(file, compression="zstd")
+            file.write(packed.getbuffer())
+            file.flush()
             _to_disk(file.fileno())
     with (partial / MANIFEST).open("w", encoding="utf-8", newline="\n") as file:
         json.dump(manifest, file, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)

@@ -80,12 +80,15 @@ class Params:
     weight_volume: float = _number(1.0, 0.0, 100.0, "1", "weight of the volume term")
     weight_credibility: float = _number(1.0, 0.0, 100.0, "1", "weight of the credibility term")
     weight_toxic: float = _number(0.0, 0.0, 100.0, "1", "weight of the way to the de-biased toxic mean")
-    interval_spread: float = _number(0.5, 0.0, 100.0, "1", "half width of the interval, of the 30 s spread")
+    interval_spread: float = _number(0.45, 0.0, 100.0, "1", "half width of the interval, of the 30 s spread")
     interval_gap: float = _number(0.5, 0.0, 100.0, "1", "... of the distance from the quoted mid")
-    interval_move: float = _number(0.22, 0.0, 100.0, "1", "... of the excess move of the last minutes")
+    interval_wide: float = _number(0.25, 0.0, 100.0, "1", "... of the widest this spread was in the last minutes")
+    interval_move: float = _number(0.22, 0.0, 100.0, "1", "... of their moves that volume does not explain")
     interval_age: float = _number(0.5, 0.0, 100.0, "1", "... of the calm move in the age of the older print")
     interval_memory: str = _duration("180s", "1s", "1d", "half-life of those last minutes")
     reference_width: float = _number(6.0, 0.1, 1e3, "deviations", "corridor that another venue allows")
+    mark_prior: float = _number(100.0, 0.0, 1e6, "calm spreads squared", "learning it takes to believe a mark price")
+    mark_lag: str = _duration("300s", "1s", "1d", "distances of a mark price are averaged over before it is judged")
     toxic_score: float = _number(100.0, 0.0, 1e6, "1", "spread x move x imbalance above which flow is inferred toxic")
     toxic_half_life: float = _number(1.0, 0.01, 1e3, "credible minutes", "memory of the toxic means")
     match_window: str = _duration("1500ms", "1ms", "1m", "how long before its record a liquidation may have traded")
@@ -97,8 +100,18 @@ class Params:
     widening_alarm: float = _number(30.0, 0.1, 1e4, "robust sigmas", "cumulated excess z that is a widening")
     widening_rearm: float = _number(1.0, 0.0, 1e4, "robust sigmas", "cumulated excess z at which it is over")
     move_sigmas: float = _number(12.0, 1.0, 1e3, "calm sigmas", "size of a 5 s move that is a sweep or a vacuum")
+    vacuum_cancelled: float = _number(
+        0.7, 0.0, 1.0, "1", "share of the gone depth that was cancelled, above which a move without volume is a vacuum"
+    )
     cascade_rate: float = _number(1.0, 0.01, 1e4, "normal volumes", "rate of toxic volume that is a cascade")
     depth_bps: float = _number(10.0, 0.01, 1e3, "bps", "distance from the mid within which depth is counted")
+    sign_half_life: float = _number(1000.0, 100.0, 1e7, "taker orders", "memory of the autocorrelation of signs")
+    lambda_bar: str = _duration("10s", "1s", "1h", "bar of the recursive Kyle lambda, a whole number of seconds")
+    lambda_memory: float = _number(360.0, 30.0, 1e6, "bars", "its memory: a bar keeps 1 - 1 / memory of its weight")
+    branching_memory: str = _duration("1h", "10m", "7d", "memory of the counts of liquidation prints")
+    cost_size: float | None = _number(
+        None, 1e-12, 1e15, "base coin", "size of the round trip; None: the usual volume of a minute"
+    )
     gap: str = _duration("10m", "1s", "365d", "silence over which no move, displacement or pseudo-quote is carried")
     halt: str = _duration("60s", "1s", "365d", "silence that makes the regime 'halted'")
     book_without_snapshot: bool = dataclasses.field(
@@ -116,6 +129,8 @@ class Params:
             )
         if self.bar_ns < 86_400 * _SECOND and (86_400 * _SECOND) % self.bar_ns:
             raise ParameterError("bars must fill a day", column="bar", found=self.bar)
+        if self.duration_ns("lambda_bar") % _SECOND:
+            raise ParameterError("not a whole number of seconds", column="lambda_bar", found=self.lambda_bar)
 
     @property
     def bar_ns(self) -> int:
@@ -169,7 +184,7 @@ def _check(name: str, value: Any, meta: Mapping[str, Any], *, whole: bool) -> No
         if not low <= length <= nanoseconds(meta["high"]):
             raise ParameterError("out of range", column=name, found=value, expected=f"{meta['low']} to {meta['high']}")
     elif "low" in meta:
-        if value is None and name == "bucket_volume":
+        if value is None and name in ("bucket_volume", "cost_size"):
             return
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not meta["low"] <= value <= meta["high"]:
             expected = f"{meta['low']} to {meta['high']} {meta['unit']}"

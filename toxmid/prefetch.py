@@ -1,48 +1,55 @@
-"""Decode the next piece of a tape while the engine works on this one."""
+"""Make the next piece of something in a thread of its own while this one is in use."""
 
 from __future__ import annotations
 
 import queue
 import threading
 from collections.abc import Iterator
-from typing import TypeVar
+from typing import Any, Final, TypeVar
 
 __all__ = ["prefetched"]
 
 T = TypeVar("T")
 
+_PATIENCE_S: Final = 5.0  # longer than any piece takes to make
+
 
 def prefetched(pieces: Iterator[T], *, ahead: int = 2) -> Iterator[T]:
     """The same pieces in the same order, made in a thread of their own, at most `ahead` of them waiting.
 
-    An error in the making is raised where its piece would have come. A consumer that stops early stops the thread.
+    An error in the making is raised where its piece would have come. A consumer that stops early stops the thread,
+    which closes the iterator of the pieces.
 
     Examples
     --------
     >>> list(prefetched(iter([1, 2, 3])))
     [1, 2, 3]
     """
-    ready: queue.Queue[tuple[str, T | BaseException | None]] = queue.Queue(maxsize=ahead)
-    stop = threading.Event()
-
-    def put(kind: str, value: T | BaseException | None) -> None:
-        while not stop.is_set():
-            try:
-                ready.put((kind, value), timeout=0.1)
-            except queue.Full:
-                continue
-            return
+    # The collector of garbage may end this generator inside any thread, whatever locks that one holds at the moment. So
+    # only queues made for that are used here, and nothing waits for ever.
+    ready: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+    room: queue.SimpleQueue[None] = queue.SimpleQueue()
+    finished: queue.SimpleQueue[None] = queue.SimpleQueue()
+    for _ in range(ahead):
+        room.put(None)
+    stopped = False
 
     def work() -> None:
         try:
             for piece in pieces:
-                put("piece", piece)
-                if stop.is_set():
+                room.get()
+                if stopped:
                     return
+                ready.put(("piece", piece))
         except BaseException as error:  # whatever it is, the consumer raises it
-            put("error", error)
-            return
-        put("end", None)
+            ready.put(("error", error))
+        else:
+            ready.put(("end", None))
+        finally:
+            close = getattr(pieces, "close", None)
+            if close is not None:
+                close()
+            finished.put(None)
 
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
@@ -51,9 +58,19 @@ def prefetched(pieces: Iterator[T], *, ahead: int = 2) -> Iterator[T]:
             kind, value = ready.get()
             if kind == "end":
                 return
-            if isinstance(value, BaseException):
+            if kind == "error":
                 raise value
-            yield value  # type: ignore[misc]
+            room.put(None)
+            yield value
     finally:
-        stop.set()
-        thread.join()
+        stopped = True
+        room.put(None)
+        if threading.get_ident() != thread.ident:
+            _wait(finished)
+
+
+def _wait(finished: queue.SimpleQueue[None]) -> None:
+    try:
+        finished.get(timeout=_PATIENCE_S)
+    except queue.Empty:
+        return  # it has been told, and ends with the piece that it makes now

@@ -7,15 +7,15 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import polars as pl
 
 from toxmid import output
-from toxmid.engine import Engine
+from toxmid.engine import REFERENCE, Engine
 from toxmid.errors import ParameterError
 from toxmid.instrument import Instrument
-from toxmid.merging import INPUTS, rounds
+from toxmid.merging import INPUTS, input_of, rounds
 from toxmid.params import Params
 from toxmid.progress import Progress
 from toxmid.readers import Tape, open_tape
@@ -23,6 +23,9 @@ from toxmid.schema import Kind, canonical, parse_time
 from toxmid.tapes import found_instrument
 
 __all__ = ["Replay", "replay"]
+
+# Tables of a few rows cost more than the rows; the core can wait this long.
+_ROWS_BETWEEN_TABLES: Final = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -33,10 +36,11 @@ class Replay:
     ----------
     bars : polars.DataFrame
         One row per bar, covering ``(ts - bar, ts]``, without holes from the first to the last event.
+        `toxmid.columns.BARS` says what every column is, and in which unit.
     buckets : polars.DataFrame
         One row per closed volume bucket.
     events : polars.DataFrame
-        One row per closed episode.
+        One row per closed episode; columns in `toxmid.columns.EVENTS`.
     counts : dict
         ``rows_read``, ``rows_used`` and ``rows_rejected`` (they add up), ``rejected`` by reason, ``duplicates``,
         ``gaps``, ``crossed_books``, ``resets`` and further repairs; ``by_input`` splits the rows.
@@ -113,6 +117,7 @@ def replay(
     liquidations: Any = None,
     mark: Any = None,
     reference: Any = None,
+    open_interest: Any = None,
     params: Params | None = None,
     instrument: Instrument | None = None,
     out: str | os.PathLike[str] | None = None,
@@ -135,9 +140,12 @@ def replay(
         None: there is no feed, and the toxicity of trades is inferred. A table without rows: there was a feed, and it
         had no prints, so nothing is toxic.
     mark : table, optional
-        ``ts, price``.
-    reference : the same as trades, optional
-        Trades of another venue of the same coin.
+        ``ts, price``, and ``index`` where it is known: a mark price and the index that it is made from.
+    reference : the same as trades, or a mapping of names to such, optional
+        Trades of another venue of the same coin, or of several by name. A list of tables is one venue each, a list of
+        files is one venue. The venues are weighted by how little toxic flow they carry; their order does not matter.
+    open_interest : table or files, optional
+        ``ts, open_interest`` in base coin. What fell in a window shifts the weights that are inferred in the next.
     params : Params, optional
         None means the defaults.
     instrument : Instrument, optional
@@ -188,7 +196,8 @@ def replay(
         "book": book,
         "quotes": quotes,
         "mark": mark,
-        "reference": reference,
+        **_by_venue(reference),
+        "open_interest": open_interest,
     }
     tapes = _open(given, instrument, window, sort, allow_partial)
     request = _request(window, instrument, state, finish)
@@ -197,7 +206,7 @@ def replay(
         if output.is_same_run(out, planned):
             return Replay.load(out)
     engine = _engine(params, _instrument(tapes, instrument), state)
-    before = engine.tally()
+    before = _tally(engine)
     if "liquidations" in tapes and _is_without_rows(tapes["liquidations"]):
         engine.feed_without_prints()
     expected = [tape.expected_rows for tape in tapes.values()]
@@ -208,7 +217,7 @@ def replay(
     if finish:
         engine.finish()
     bars.append(engine.take_bars())
-    counts = _counts(_since(engine.tally(), before), tapes)
+    counts = _counts(_since(_tally(engine), before), tapes)
     result = _result(engine, tapes, counts, bars, buckets, events, request, state_after)
     if out is not None:
         result.save(out, overwrite=True)
@@ -228,6 +237,7 @@ def plan(
     **given: Any,
 ) -> dict[str, Any]:
     """The manifest that `replay` with these arguments would begin with: inputs, instrument, parameters, request."""
+    given = {**given, **_by_venue(given.pop("reference", None))}
     tapes = _open(given, instrument, (start, end), sort, allow_partial)
     return output.build_manifest(
         inputs=_inputs(tapes),
@@ -276,13 +286,27 @@ def _open(
     given: Mapping[str, Any], instrument: Instrument | None, window: tuple[Any, Any], sort: bool, allow_partial: bool
 ) -> dict[str, _AnyTape]:
     """The tapes of all inputs that were given, in the order in which the core takes events of one time."""
-    there = [name for name in INPUTS if given.get(name) is not None]
+    known = list(INPUTS)
+    there = sorted((name for name in given if given[name] is not None), key=lambda name: known.index(input_of(name)))
     if not {"trades", "book", "quotes"} & set(there):
         raise ParameterError("nothing to replay", expected="trades, book or quotes")
-    return {
-        name: _tape(given[name], name, instrument if name != "reference" else None, window, sort, allow_partial)
-        for name in there
-    }
+    markets = {name: None if input_of(name) == "reference" else instrument for name in there}
+    return {name: _tape(given[name], name, markets[name], window, sort, allow_partial) for name in there}
+
+
+def _by_venue(reference: Any) -> dict[str, Any]:
+    """Sources of other venues, ``"reference:<venue>"`` each; one without a name is ``"reference"``."""
+    if isinstance(reference, Mapping):
+        if "" in reference:
+            raise ParameterError("a venue needs a name", column="reference", found="")
+        return {f"reference:{name}": source for name, source in reference.items() if source is not None}
+    if isinstance(reference, Sequence) and not isinstance(reference, str) and reference and not _is_files(reference):
+        return {f"reference:venue_{i}": source for i, source in enumerate(reference, start=1)}
+    return {"reference": reference}
+
+
+def _venue_of(name: str) -> str:
+    return name.partition(":")[2] or REFERENCE
 
 
 def _is_without_rows(tape: _AnyTape) -> bool:
@@ -299,7 +323,7 @@ def _is_files(source: Any) -> bool:
 def _tape(
     source: Any, name: str, instrument: Instrument | None, window: tuple[Any, Any], sort: bool, allow_partial: bool
 ) -> _AnyTape:
-    kind = INPUTS[name]
+    kind = INPUTS[input_of(name)]
     if not _is_files(source):
         return _FrameTape(source, kind, window)
     start, end = window
@@ -319,7 +343,11 @@ def _instrument(tapes: Mapping[str, _AnyTape], given: Instrument | None) -> Inst
 
 
 def _inputs(tapes: Mapping[str, _AnyTape]) -> list[dict[str, Any]]:
-    return [{"kind": name, **entry} for name, tape in tapes.items() for entry in tape.inputs]
+    return [{"kind": input_of(name), **_named(name), **entry} for name, tape in tapes.items() for entry in tape.inputs]
+
+
+def _named(name: str) -> dict[str, str]:
+    return {"venue": _venue_of(name)} if name != input_of(name) else {}
 
 
 def _request(
@@ -360,13 +388,21 @@ def _run(
 
         sources = {name: prefetched(frames) for name, frames in sources.items()}
     bars, buckets, events = [], [], []
-    for tables in rounds(sources, on_rows=bar.advance):
-        engine.run(tables)
+
+    def take() -> None:
         bars.append(engine.take_bars())
         buckets.append(engine.take_buckets())
         events.append(engine.take_events())
-    if not bars:
-        bars, buckets, events = [engine.take_bars()], [engine.take_buckets()], [engine.take_events()]
+
+    fed = 0
+    venues = {name: engine.venue_number(_venue_of(name)) for name in tapes if input_of(name) == "reference"}
+    for tables in rounds(sources, venues=venues, on_rows=bar.advance):
+        engine.run(tables)
+        fed += sum(table["ts"].size for table in tables if table is not None)
+        if fed >= _ROWS_BETWEEN_TABLES:
+            take()
+            fed = 0
+    take()
     return bars, buckets, events
 
 
@@ -390,8 +426,10 @@ def _result(
         request=request,
         warm_up=engine.warm_up(),
         open_bucket=engine.open_bucket(),
+        liquidation_feed=engine.feed_completeness(),
         open_episodes=[{"kind": kind, "ts_start": ns} for kind, ns in engine.open_episodes().items()],
         memory=engine.memory(),
+        extra={"references": engine.references} if engine.references else None,
     )
     return Replay(
         bars=pl.concat(bars),
@@ -405,10 +443,16 @@ def _result(
     )
 
 
+def _tally(engine: Engine) -> dict[str, Any]:
+    """What the engine counts, with the rows of each other venue by themselves."""
+    told = {name: {key: venue[key] for key in ("used", "rejected")} for name, venue in engine.references.items()}
+    return {**engine.tally(), "venues": told}
+
+
 def _since(now: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
     """Counts of this run: an engine that goes on from a state has counted before."""
     return {
-        name: _since(value, before[name]) if isinstance(value, dict) else value - before[name]
+        name: _since(value, before.get(name, {})) if isinstance(value, dict) else value - before.get(name, 0)
         for name, value in now.items()
     }
 
@@ -434,11 +478,17 @@ def _input_counts(tape: _AnyTape, used: int, refused: dict[str, int]) -> dict[st
     }
 
 
+def _events_of(name: str, tally: dict[str, Any]) -> tuple[int, dict[str, int]]:
+    """Events of one input that the engine used, and those that it refused by reason."""
+    if input_of(name) != "reference":
+        return tally["used"][name], tally["rejected"][name]
+    venue = tally["venues"].get(_venue_of(name), {"used": 0, "rejected": {}})
+    return venue["used"], venue["rejected"]
+
+
 def _counts(tally: dict[str, Any], tapes: Mapping[str, _AnyTape]) -> dict[str, Any]:
     """Every row of every input: read, used, or rejected for a reason that is named; and what was repaired."""
-    by_input = {
-        name: _input_counts(tape, tally["used"][name], tally["rejected"][name]) for name, tape in tapes.items()
-    }
+    by_input = {name: _input_counts(tape, *_events_of(name, tally)) for name, tape in tapes.items()}
     rejected: dict[str, int] = {}
     for entry in by_input.values():
         for reason, n in entry["rejected"].items():
@@ -457,6 +507,7 @@ def _counts(tally: dict[str, Any], tapes: Mapping[str, _AnyTape]) -> dict[str, A
         "repaired_books": tally["books_repaired"],
         "levels_removed": tally["levels_removed"],
         "resets": tally["book_resets"],
+        "sequence_gaps": tally["sequence_gaps"],
         "unknown_deletes": tally["deletes_unknown"],
         "prices_off_tick": tally["prices_off_tick"],
         "sizes_rounded": tally["sizes_rounded"],

@@ -1,6 +1,6 @@
-"""Canonical tables: the one form in which trades, books, quotes, liquidations and marks enter toxmid.
+"""Canonical tables: the one form in which trades, books, quotes, liquidations and figures enter toxmid.
 
-Whatever a tape looks like outside, `canonical` turns it into one of the five tables below, once, at the border. Behind
+Whatever a tape looks like outside, `canonical` turns it into one of the tables below, once, at the border. Behind
 the border nobody checks a name, a unit or a time zone again; `columns` hands the same table to the core without a copy.
 """
 
@@ -10,7 +10,7 @@ import datetime as dt
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal, cast, get_args
 
 import numpy as np
 import polars as pl
@@ -37,7 +37,9 @@ __all__ = [
     "probable_unit",
 ]
 
-Kind = Literal["trades", "book", "quotes", "liquidations", "mark"]
+Kind = Literal[
+    "trades", "book", "quotes", "liquidations", "mark", "index", "open_interest", "funding", "depth_bands", "options"
+]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 
 # Side codes. Trades: what the taker did. Books: which half. Liquidations: the forced order (SELL = a long was closed).
@@ -57,12 +59,14 @@ _UNIT_NAMES: Final = {"s": "seconds", "ms": "milliseconds", "us": "microseconds"
 
 @dataclass(frozen=True)
 class Field:
-    """One column of a canonical table: its name, its type, its unit, and whether a table may do without it."""
+    """One column of a canonical table: its name, its type, its unit, whether a table may do without it, and (of times)
+    whether a row may."""
 
     name: str
     dtype: pl.DataType
     unit: str
     optional: bool = False
+    nullable: bool = False
 
 
 _FLOAT: Final = pl.Float64()
@@ -88,6 +92,7 @@ TABLES: Final[Mapping[Kind, tuple[Field, ...]]] = {
         _PRICE,
         Field("size", _FLOAT, "base coin that now stands at the price, 0 deletes the level"),
         Field("snapshot", pl.Boolean(), "row of a full book: the first one after updates clears both sides"),
+        Field("gap", pl.Boolean(), "updates were lost before this row: no book until the next snapshot", optional=True),
     ),
     "quotes": (
         _TS,
@@ -108,6 +113,58 @@ TABLES: Final[Mapping[Kind, tuple[Field, ...]]] = {
         _TS,
         _TS_EVENT,
         Field("price", _FLOAT, "mark price of the venue, quote currency"),
+        Field("index", _FLOAT, "index price that it is made from, quote currency", optional=True),
+    ),
+    "index": (_TS, _TS_EVENT, Field("price", _FLOAT, "index price, quote currency")),
+    "open_interest": (
+        _TS,
+        _TS_EVENT,
+        Field("open_interest", _FLOAT, "base coin, of one side: longs and shorts are equal"),
+    ),
+    "funding": (
+        _TS,
+        _TS_EVENT,
+        Field("rate", _FLOAT, "share of the position's value, paid by longs to shorts, for one interval"),
+        Field("interval", _FLOAT, "hours; NaN where the tape does not say", optional=True),
+        Field("due", TIME, "UTC; when it is paid", optional=True, nullable=True),
+    ),
+    "depth_bands": (
+        _TS,
+        _TS_EVENT,
+        Field("side", pl.Int8(), "+1 bid, -1 ask"),
+        Field("percent", _FLOAT, "distance from the mid, > 0"),
+        Field("depth", _FLOAT, "base coin resting between the mid and that distance"),
+        Field("notional", _FLOAT, "the same in quote currency"),
+        Field("stale", pl.Boolean(), "this band has stood still for too long to be a market"),
+    ),
+    "options": (
+        _TS,
+        _TS_EVENT,
+        Field("symbol", pl.String(), "of the option, as the venue writes it"),
+        Field("option", pl.Int8(), "+1 call, -1 put"),
+        Field("strike", _FLOAT, "quote currency of the underlying"),
+        Field("expiry", TIME, "UTC"),
+        *(
+            Field(name, _FLOAT, unit, optional=True)
+            for name, unit in (
+                ("open_interest", "contracts"),
+                ("last_price", "as the venue quotes premiums"),
+                ("bid", "as the venue quotes premiums"),
+                ("bid_size", "contracts"),
+                ("bid_iv", "annual, as a fraction"),
+                ("ask", "as the venue quotes premiums"),
+                ("ask_size", "contracts"),
+                ("ask_iv", "annual, as a fraction"),
+                ("mark_price", "as the venue quotes premiums"),
+                ("mark_iv", "annual, as a fraction"),
+                ("underlying", "price of the underlying, quote currency"),
+                ("delta", "as the venue defines it"),
+                ("gamma", "as the venue defines it"),
+                ("vega", "as the venue defines it"),
+                ("theta", "as the venue defines it"),
+                ("rho", "as the venue defines it"),
+            )
+        ),
     ),
 }
 
@@ -115,6 +172,8 @@ _SIDE_WORDS: Final[Mapping[Kind, Mapping[str, int]]] = {
     "trades": {"buy": BUY, "sell": SELL, "unknown": UNKNOWN},
     "liquidations": {"buy": BUY, "sell": SELL, "unknown": UNKNOWN},
     "book": {"bid": BUY, "ask": SELL},
+    "depth_bands": {"bid": BUY, "ask": SELL},
+    "options": {"call": 1, "put": -1},
 }
 
 # Names that other people give to our columns; a spelling test alone would not find them.
@@ -124,6 +183,12 @@ _SYNONYMS: Final = {
     "size": ("amount", "qty", "quantity", "volume", "sz", "q"),
     "side": ("direction", "taker_side", "aggressor_side"),
     "snapshot": ("is_snapshot",),
+    "open_interest": ("sum_open_interest", "oi", "openinterest"),
+    "index": ("index_price",),
+    "rate": ("funding_rate", "last_funding_rate"),
+    "percent": ("percentage",),
+    "strike": ("strike_price",),
+    "expiry": ("expiration",),
     "bid": ("bid_price", "best_bid", "best_bid_price", "bid_px"),
     "ask": ("ask_price", "best_ask", "best_ask_price", "offer", "ask_px"),
     "bid_size": ("bid_amount", "bid_qty", "best_bid_qty", "bid_sz"),
@@ -140,8 +205,8 @@ def canonical(table: Any, kind: Kind, *, instrument: Instrument | None = None) -
         Columns are found by name; columns that the kind does not know are left out.
         Times may be int64 nanoseconds since 1970 (UTC) or a datetime of any unit; a naive datetime is UTC.
         Sides may be ``+1, -1, 0`` or the words ``"buy", "sell", "unknown"`` (in a book ``"bid", "ask"``).
-    kind : {"trades", "book", "quotes", "liquidations", "mark"}
-        Which table it is; `TABLES` lists columns and units.
+    kind : str
+        Which table it is, one of `KINDS`; `TABLES` lists columns and units.
     instrument : Instrument, optional
         Where it is inverse, trades without a `lots` column get one, because a contract's worth in coin lies on no grid:
         ``lots = size * price / (contract_value * lot)``, rounded.
@@ -173,14 +238,32 @@ def canonical(table: Any, kind: Kind, *, instrument: Instrument | None = None) -
     │ 2025-10-10 00:00:00 UTC ┆ 100.0 ┆ 0.5  ┆ -1   │
     └─────────────────────────┴───────┴──────┴──────┘
     """
-    fields = _fields(kind)
-    frame = as_frame(table)
-    _require(frame, kind, fields)
-    present = [field for field in fields if field.name in frame.columns]
-    result = pl.DataFrame([_column(frame[field.name], field, kind) for field in present])
+    result = pl.DataFrame([_column(series, field, kind) for field, series in _present(table, kind)])
     if kind == "trades" and instrument is not None and instrument.inverse and "lots" not in result.columns:
         result = result.with_columns(_contracts(instrument).alias("lots"))
     return result
+
+
+def typed(table: Any, kind: Kind) -> pl.DataFrame:
+    """As `canonical`, but a column that has its type already and no hole is taken as it stands, its values unseen.
+
+    For those whose next pass judges every value anyway.
+
+    Raises
+    ------
+    DataError
+        As `canonical`, but for a time outside 2009..2100 and a side that is none in such a column.
+
+    Examples
+    --------
+    >>> tape = pl.DataFrame({"ts": [1760054400 * 10**9], "price": [100], "size": [0.5], "side": ["sell"]})
+    >>> typed(tape, "trades").equals(canonical(tape, "trades"))
+    True
+    """
+    return pl.DataFrame([
+        series if series.dtype == field.dtype and not series.null_count() else _column(series, field, kind)
+        for field, series in _present(table, kind)
+    ])  # fmt: skip
 
 
 def columns(frame: pl.DataFrame, kind: Kind) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
@@ -196,8 +279,8 @@ def columns(frame: pl.DataFrame, kind: Kind) -> dict[str, np.ndarray[Any, np.dty
     Returns
     -------
     dict of str to ndarray
-        Times int64 nanoseconds, prices and sizes float64, side int8, lots int64, snapshot uint8. The trade id stays
-        behind; an optional column that is absent from the frame is absent here.
+        Times int64 nanoseconds, prices and sizes float64, side int8, lots int64, snapshot and gap uint8. Text (ids,
+        symbols) stays behind; an optional column that is absent from the frame is absent here.
 
     Examples
     --------
@@ -207,10 +290,12 @@ def columns(frame: pl.DataFrame, kind: Kind) -> dict[str, np.ndarray[Any, np.dty
     """
     arrays = {}
     for field in _fields(kind):
-        if field.name in frame.columns and field.name != "id":
-            series = frame[field.name].to_physical()
+        if field.name in frame.columns and field.dtype != pl.String:
+            series = frame[field.name]
+            if field.dtype == TIME:
+                series = series.cast(pl.Int64)
             if field.dtype == pl.Boolean:
-                series = series.cast(pl.UInt8)
+                series = series.fill_null(False).cast(pl.UInt8) if series.null_count() else series.cast(pl.UInt8)
             # The core rejects a trade without size before it looks at its lots.
             series = series.fill_null(0) if field.name == "lots" else series
             arrays[field.name] = np.ascontiguousarray(series.to_numpy())
@@ -225,7 +310,8 @@ def empty(kind: Kind) -> pl.DataFrame:
     >>> empty("liquidations").columns
     ['ts', 'ts_event', 'side', 'price', 'size']
     """
-    return pl.DataFrame(schema={field.name: field.dtype for field in _fields(kind) if field.name != "lots"})
+    fields = [field for field in _fields(kind) if field.name not in ("lots", "gap")]
+    return pl.DataFrame(schema={field.name: field.dtype for field in fields})
 
 
 def parse_time(value: str | int | dt.date | np.datetime64) -> int:
@@ -313,6 +399,14 @@ def as_frame(table: Any) -> pl.DataFrame:
     )
 
 
+def _present(table: Any, kind: Kind) -> list[tuple[Field, pl.Series]]:
+    """The columns of a kind that a table has, after a look whether it has those it needs."""
+    fields = _fields(kind)
+    frame = as_frame(table)
+    _require(frame, kind, fields)
+    return [(field, frame[field.name]) for field in fields if field.name in frame.columns]
+
+
 def _require(frame: pl.DataFrame, kind: Kind, fields: tuple[Field, ...]) -> None:
     """Error that lists what is missing, what is there, and which of these was probably meant."""
     missing = [field.name for field in fields if not field.optional and field.name not in frame.columns]
@@ -342,19 +436,19 @@ def _column(series: pl.Series, field: Field, kind: Kind) -> pl.Series:
     if series.dtype == pl.Null:
         series = series.cast(field.dtype)
     if field.dtype == TIME:
-        return _time(series)
-    if field.name == "side":
+        return _time(series, nullable=field.nullable)
+    if field.dtype == pl.Int8:
         return _side(series, _SIDE_WORDS[kind])
-    if field.name == "id":
+    if field.dtype == pl.String:
         return series.cast(pl.String)
     if field.name == "lots":
         return _lots(series)
-    if field.name == "snapshot":
+    if field.dtype == pl.Boolean:
         return _flag(series)
     return _number(series)
 
 
-def _time(series: pl.Series) -> pl.Series:
+def _time(series: pl.Series, *, nullable: bool) -> pl.Series:
     dtype = series.dtype
     if isinstance(dtype, pl.Datetime):
         unit = dtype.time_unit
@@ -368,9 +462,8 @@ def _time(series: pl.Series) -> pl.Series:
         )
     factor = _NS_PER[unit]
     # Checked in its own unit, so that the multiplication below cannot wrap around.
-    good = series.is_between(-(-MIN_NS // factor), MAX_NS // factor).fill_null(False)
-    if not good.all():
-        row = int(good.arg_min() or 0)
+    row = _first_outside(series, -(-MIN_NS // factor), MAX_NS // factor, nullable=nullable)
+    if row is not None:
         value = series[row]
         if value is None:
             raise DataError("time is missing", row=row, column=series.name)
@@ -378,10 +471,22 @@ def _time(series: pl.Series) -> pl.Series:
         raise DataError(
             f"time is outside 2009..2100{hint}", row=row, column=series.name, found=value, expected=f"{unit} since 1970"
         )
-    return (series.cast(pl.Int64) * factor).cast(TIME)
+    series = series.cast(pl.Int64)
+    return (series if factor == 1 else series * factor).cast(TIME)
+
+
+def _first_outside(series: pl.Series, low: int, high: int, *, nullable: bool = False) -> int | None:
+    """Row of the first value outside [low, high], or missing where that may not be; None: there is none."""
+    least, most = series.min(), series.max()
+    if least is not None and low <= cast(int, least) and cast(int, most) <= high and not series.null_count():
+        return None
+    good = series.is_between(low, high).fill_null(nullable)
+    return None if good.all() else int(good.arg_min() or 0)
 
 
 def _side(series: pl.Series, words: Mapping[str, int]) -> pl.Series:
+    if series.dtype == pl.Int8 and _first_outside(series, SELL, BUY) is None:
+        return series
     codes = series
     if isinstance(series.dtype, pl.String | pl.Categorical | pl.Enum):
         codes = series.cast(pl.String).str.to_lowercase().replace_strict(words, default=None, return_dtype=pl.Int8)
@@ -400,7 +505,8 @@ def _side(series: pl.Series, words: Mapping[str, int]) -> pl.Series:
 def _number(series: pl.Series) -> pl.Series:
     if not series.dtype.is_numeric():
         raise DataError("not a column of numbers", column=series.name, found=str(series.dtype), expected="float64")
-    return series.cast(pl.Float64).fill_null(float("nan"))
+    series = series.cast(pl.Float64)
+    return series.fill_null(float("nan")) if series.null_count() else series
 
 
 def _lots(series: pl.Series) -> pl.Series:
@@ -410,6 +516,8 @@ def _lots(series: pl.Series) -> pl.Series:
 
 
 def _flag(series: pl.Series) -> pl.Series:
+    if series.dtype == pl.Boolean and not series.null_count():
+        return series
     if series.dtype != pl.Boolean and not (series.dtype.is_integer() and series.drop_nulls().is_in([0, 1]).all()):
         raise DataError("not a flag", column=series.name, found=str(series.dtype), expected="a boolean, or 0 and 1")
     return series.cast(pl.Boolean).fill_null(False)

@@ -79,7 +79,6 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import math
-import zlib
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property
@@ -90,9 +89,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from toxmid import _simulate
+from toxmid.draws import Draw
 from toxmid.errors import ParameterError
 from toxmid.instrument import Instrument
 from toxmid.schema import TIME, parse_time
+from toxmid.venues import OTHER_VENUES, OtherVenue, exchange_mark, venue_index
 
 __all__ = ["BOOKS", "MAKERS", "SCENARIOS", "MarketParams", "Shock", "Simulation", "simulate"]
 
@@ -110,24 +111,6 @@ _CELL: Final = 0.25  # bps between displayed levels
 _REFERENCE_PRICE: Final = 100_000.0  # at which a BTC-equivalent is one coin
 _MAX_SEED: Final = 2**64 - 1
 _AGENTS: Final = dict(enumerate(_simulate.AGENTS))
-
-
-class _Draw:
-    """Uniform numbers by name: a parameter that is added or asked for in another order changes no other one."""
-
-    def __init__(self, seed: int, room: str) -> None:
-        self._seed = seed
-        self._room = room
-
-    def unit(self, name: str) -> float:
-        stream = zlib.crc32(f"{self._room}.{name}".encode())
-        return float(_simulate.uniforms(self._seed, stream, 1)[0])
-
-    def between(self, name: str, low: float, high: float) -> float:
-        return low + (high - low) * self.unit(name)
-
-    def log_between(self, name: str, low: float, high: float) -> float:
-        return low * math.exp(math.log(high / low) * self.unit(name))
 
 
 @dataclass(frozen=True)
@@ -225,7 +208,7 @@ class MarketParams:
         MarketParams
             The same for every scenario; makers and books differ only in what defines them.
         """
-        d = _Draw(seed, "market")
+        d = Draw(seed, "market")
         skew = d.log_between("skew", 1.8e-3, 6.5e-3)
         designs = {
             "AS": (0.0, 1.0),
@@ -307,7 +290,7 @@ class Shock:
     @classmethod
     def draw(cls, scenario: Scenario, seed: int, *, slot: int = 0, begin: float = 0.0, length: float = _SLOT) -> Shock:
         """The shock of a scenario in one slot of `length` seconds that starts at `begin`."""
-        d = _Draw(seed, f"shock{slot}")
+        d = Draw(seed, f"shock{slot}")
         news_share = {"news": 1.0, "mixed": 0.6, "info": 1.0}.get(scenario, 0.0)
         seller_share = {"flush": 1.0, "mixed": 0.1}.get(scenario, 0.0)
         lowest, highest = {"flush": (3000.0, 5000.0), "news": (1500.0, 2500.0), "mixed": (1500.0, 2000.0)}.get(
@@ -494,6 +477,45 @@ class Simulation:
         )
 
     @cached_property
+    def references(self) -> dict[str, pl.DataFrame]:
+        """Canonical trades of other venues of the coin, by name: ``clean``, ``mixed`` and ``toxic``.
+
+        How they are made stands in `toxmid.venues`. Made when first asked for, from random numbers of their own.
+        """
+        return {name: self._elsewhere(OtherVenue.draw(name, self.seed)) for name in OTHER_VENUES}
+
+    @cached_property
+    def mark(self) -> pl.DataFrame:
+        """Mark and index price, once a second from when every venue has traded: ``ts, ts_event, price, index``."""
+        seconds = self.start + np.arange(1, math.floor(self.duration) + 1, dtype=np.int64) * 10**9
+        clock = pl.DataFrame({"ts": pl.Series(seconds).cast(TIME)})
+        mid = self.quotes.select("ts", mid=(pl.col("bid") + pl.col("ask")) / 2)
+        own = clock.join_asof(mid, on="ts").join_asof(self.trades.select("ts", last="price"), on="ts")
+        index = venue_index(list(self.references.values()), clock)
+        price = exchange_mark(self.seed, index, *(own[name].fill_null(math.nan).to_numpy() for name in ("mid", "last")))
+        table = clock.with_columns(ts_event=pl.col("ts"), price=pl.Series(price), index=pl.Series(index))
+        return table.filter(pl.col("price").is_finite())
+
+    def _elsewhere(self, venue: OtherVenue) -> pl.DataFrame:
+        rows, mirror = self._tape["hidden"], -1 if self.mirror else 1
+        # The mean of logarithms: it is mirrored where the market is.
+        log_mid = self.quotes.select("ts", mid=(pl.col("bid").log() + pl.col("ask").log()) / 2)
+        quoted = self.hidden.select("ts").join_asof(log_mid, on="ts")["mid"].to_numpy() - math.log(self.price)
+        mids = venue.mids(self.seed, rows["mid"], 1e4 * quoted, mirror)
+        steps, moment, side, price, size = venue.orders(self.seed, mids, rows["toxicity"], mirror)
+        step_ns = round(STEP * 1e9)
+        ts = self.start + steps * step_ns + (moment * (step_ns - 1)).astype(np.int64) + 1
+        lots = np.maximum(1, np.rint(size * self.size_scale / self.lot)).astype(np.int64)
+        return pl.DataFrame(
+            {
+                **_clock_of(ts),
+                "price": self._price(np.maximum(1, np.rint(self._level(price) / self.tick)).astype(np.int64)),
+                "size": self._size(lots),
+                "side": side,
+            }
+        )
+
+    @cached_property
     def truth(self) -> pl.DataFrame:
         """The hidden mid at the end of every step of 0.1 s: ``ts, mid`` in quote currency."""
         return self.hidden.select("ts", "mid")
@@ -602,8 +624,8 @@ def simulate(
     Returns
     -------
     Simulation
-        ``.trades .quotes .book .liquidations .liquidations_throttled .truth .labels .episodes .hidden`` and what made
-        them.
+        ``.trades .quotes .book .liquidations .liquidations_throttled .references .mark .truth .labels .episodes
+        .hidden`` and what made them.
 
     Raises
     ------
@@ -657,7 +679,7 @@ def _market(
         if maker is not None or book is not None:
             raise ParameterError("params already say what maker and book are", found=f"maker={maker!r}, book={book!r}")
         return "given", "given", params
-    design = maker if maker is not None else MAKERS[int(_Draw(seed, "market").unit("maker") * len(MAKERS))]
+    design = maker if maker is not None else MAKERS[int(Draw(seed, "market").unit("maker") * len(MAKERS))]
     kind: Book = book if book is not None else "shallow"
     _one_of("maker", design, MAKERS)
     _one_of("book", kind, BOOKS)
@@ -704,7 +726,11 @@ def _require(name: str, value: object, holds: bool, expected: str) -> None:
 
 
 def _clock(rows: NDArray[Any]) -> dict[str, pl.Series]:
-    ts = pl.Series(rows["ts"].copy()).cast(TIME)
+    return _clock_of(rows["ts"].copy())
+
+
+def _clock_of(times: NDArray[np.int64]) -> dict[str, pl.Series]:
+    ts = pl.Series(times).cast(TIME)
     return {"ts": ts, "ts_event": ts}
 
 

@@ -11,18 +11,32 @@ import numpy.typing as npt
 import polars as pl
 import polars.selectors as cs
 
-from toxmid._trades import RULES, sign_trades
+from toxmid._trades import RULES, last_up_to, sign_trades
 from toxmid.durations import nanoseconds
 from toxmid.errors import ParameterError
 from toxmid.instrument import Instrument
+from toxmid.microprice import MicroPrice, touches
 from toxmid.schema import TIME, columns, empty
 from toxmid.tapes import in_order, with_sides, without_sizes
 
-__all__ = ["Benchmark", "Direction", "Rule", "classify", "spreads"]
+__all__ = [
+    "Benchmark",
+    "Direction",
+    "Moment",
+    "Rule",
+    "classify",
+    "last_quotes",
+    "lengths_of",
+    "moment_after",
+    "signs_of",
+    "spreads",
+    "times_of",
+    "where_price",
+]
 
 Rule = Literal["tick", "quote", "lee_ready", "emo"]
 Direction = Literal["side", "tick", "quote", "lee_ready", "emo"]
-Benchmark = Literal["mid", "weighted_mid"]
+Benchmark = Literal["mid", "weighted_mid", "micro_price"]
 
 _QUOTE_RULES: Final = ("quote", "lee_ready", "emo")
 _BPS: Final = 1e4
@@ -87,7 +101,7 @@ def classify(trades: Any, quotes: Any = None, *, rule: Rule, instrument: Instrum
         raise ParameterError(f"the rule {rule!r} needs quotes", expected="quotes=")
     tape = columns(with_sides(trades), "trades")
     book = columns(without_sizes(quotes), "quotes") if quotes is not None else None
-    return pl.Series("side", _signs(tape, book, rule, instrument))
+    return pl.Series("side", signs_of(tape, book, rule, instrument))
 
 
 def spreads(
@@ -97,6 +111,7 @@ def spreads(
     horizons: Sequence[str] = ("1s", "5s", "30s", "60s", "300s"),
     direction: Direction = "side",
     benchmark: Benchmark = "mid",
+    micro: MicroPrice | None = None,
     instrument: Instrument | None = None,
 ) -> pl.DataFrame:
     """Quoted, effective and realised spread and price impact of each trade.
@@ -115,15 +130,19 @@ def spreads(
     trades : frame
         Canonical trades in order of time. Without ``side`` every direction is unknown, unless `direction` is a rule.
     quotes : frame
-        Canonical quotes in order of time; sizes are needed for ``benchmark="weighted_mid"`` only.
+        Canonical quotes in order of time; sizes are needed for every benchmark but ``"mid"``.
     horizons : sequence of str
         The times h. They name the columns, as they are written.
     direction : {"side", "tick", "quote", "lee_ready", "emo"}
         The venue's own flag, or a rule of `classify`.
-    benchmark : {"mid", "weighted_mid"}
-        What stands for m and m_h. The midpoint overstates effective spreads where ticks are coarse [2]_;
-        the weighted mid :math:`(ask \\, q_{bid} + bid \\, q_{ask}) / (q_{bid} + q_{ask})` leans to the thinner side. It
-        then has a column of its own; ``mid`` stays the midpoint.
+    benchmark : {"mid", "weighted_mid", "micro_price"}
+        What stands for m and m_h. The midpoint overstates effective spreads where ticks are coarse [2]_; the weighted
+        mid :math:`(ask \\, q_{bid} + bid \\, q_{ask}) / (q_{bid} + q_{ask})` leans to the thinner side, the micro-price
+        goes where the mid has gone from such sizes and spreads before [3]_. Either then has a column of its own;
+        ``mid`` stays the midpoint. Both are made for calm: the sizes at a torn touch say little.
+    micro : MicroPrice, optional
+        What the micro-price has learnt, from calm quotes: ``MicroPrice.fit_quotes(quotes)``. Quotes of the same tape
+        would let it see what comes later. Needed for ``benchmark="micro_price"``.
     instrument : Instrument, optional
         Its tick is used as in `classify`.
 
@@ -150,6 +169,8 @@ def spreads(
        doi:10.1016/0304-405X(95)00867-E
     .. [2] Hagströmer, B. (2021). Bias in the effective bid-ask spread. Journal of Financial Economics 142.
        doi:10.1016/j.jfineco.2021.04.018
+    .. [3] Stoikov, S. (2018). The micro-price: a high-frequency estimator of future prices. Quantitative Finance 18.
+       doi:10.1080/14697688.2018.1489139
 
     Examples
     --------
@@ -164,21 +185,25 @@ def spreads(
     >>> row["realized_spread_5s"] is None and row["ts_known_5s"] is None
     True
     """
-    lengths = _lengths(horizons)
+    lengths = lengths_of(horizons)
     if direction not in RULES:
         raise ParameterError("no such direction", found=direction, expected=" | ".join(RULES))
     if benchmark not in get_args(Benchmark):
         raise ParameterError("no such benchmark", found=benchmark, expected=" | ".join(get_args(Benchmark)))
-    weighted = benchmark == "weighted_mid"
+    if benchmark == "micro_price" and micro is None:
+        raise ParameterError("the micro-price must have learnt", column="micro", expected="a toxmid.MicroPrice")
+    sized = benchmark != "mid"
     tape = columns(with_sides(trades), "trades")
-    book = columns(in_order(quotes, "quotes") if weighted else without_sizes(quotes), "quotes")
-    signs = _signs(tape, book, direction, instrument)
-    standing = _Standing.of(book, weighted=weighted)
-    before = np.searchsorted(book["ts"], tape["ts"], side="left") - 1
-    moments = {name: _moment_after(length, tape["ts"], book["ts"]) for name, length in lengths.items()}
+    table_of_quotes = in_order(quotes, "quotes") if sized else without_sizes(quotes)
+    book = columns(table_of_quotes, "quotes")
+    signs = signs_of(tape, book, direction, instrument)
+    learnt = micro.predict(touches(table_of_quotes)) if micro is not None and benchmark == "micro_price" else None
+    standing = _Standing.of(book, benchmark, learnt)
+    before = last_quotes(tape["ts"], book["ts"], -1)
+    moments = {name: moment_after(length, tape["ts"], book["ts"]) for name, length in lengths.items()}
     prices = _Prices(
         sign=np.where(signs == 0, np.nan, signs),
-        price=_where_price(tape["price"]),
+        price=where_price(tape["price"]),
         bid=standing.bid[before],
         ask=standing.ask[before],
         mid=standing.benchmark[before],
@@ -192,9 +217,9 @@ def spreads(
         "bid": standing.shown_bid[before],
         "ask": standing.shown_ask[before],
         "mid": 0.5 * (prices.bid + prices.ask),
-        **({"weighted_mid": prices.mid} if weighted else {}),
+        **({benchmark: prices.mid} if sized else {}),
         **prices.costs(),
-        **{f"ts_known_{name}": _times(at.ts, at.reached) for name, at in moments.items()},
+        **{f"ts_known_{name}": times_of(at.ts, at.reached) for name, at in moments.items()},
         **prices.in_bps().costs("_bps"),
     }
     return pl.DataFrame(table).with_columns(cs.float().fill_nan(None))
@@ -214,12 +239,17 @@ class _Standing:
     benchmark: _Floats
 
     @classmethod
-    def of(cls, book: dict[str, npt.NDArray[Any]], *, weighted: bool) -> _Standing:
-        shown_bid, shown_ask = _where_price(book["bid"]), _where_price(book["ask"])
+    def of(cls, book: dict[str, npt.NDArray[Any]], benchmark: Benchmark, micro: pl.Series | None) -> _Standing:
+        shown_bid, shown_ask = where_price(book["bid"]), where_price(book["ask"])
         usable = shown_bid <= shown_ask
         bid, ask = np.where(usable, shown_bid, np.nan), np.where(usable, shown_ask, np.nan)
-        benchmark = _weighted_mid(bid, ask, book["bid_size"], book["ask_size"]) if weighted else 0.5 * (bid + ask)
-        return cls(*(np.append(values, np.nan) for values in (shown_bid, shown_ask, bid, ask, benchmark)))
+        if benchmark == "weighted_mid":
+            price = _weighted_mid(bid, ask, book["bid_size"], book["ask_size"])
+        elif micro is not None:
+            price = micro.fill_null(np.nan).to_numpy()
+        else:
+            price = 0.5 * (bid + ask)
+        return cls(*(np.append(values, np.nan) for values in (shown_bid, shown_ask, bid, ask, price)))
 
 
 @dataclass(frozen=True)
@@ -252,33 +282,42 @@ class _Prices:
 
 
 @dataclass(frozen=True)
-class _Moment:
-    """One time after each trade."""
+class Moment:
+    """One time after each trade: `moment_after` finds it."""
 
     ts: _Ints
     reached: npt.NDArray[np.bool_]  # has the tape got there?
-    quote: npt.NDArray[np.intp]  # last quote up to and with it; -1: none
+    quote: _Ints  # last quote up to and with it; -1: none
 
 
-def _moment_after(length: int, trade_ts: _Ints, quote_ts: _Ints) -> _Moment:
+def moment_after(length: int, trade_ts: _Ints, quote_ts: _Ints) -> Moment:
     ts = trade_ts + length
     end = max((int(clock[-1]) for clock in (trade_ts, quote_ts) if clock.size), default=0)
-    return _Moment(ts=ts, reached=ts <= end, quote=np.searchsorted(quote_ts, ts, side="right") - 1)
+    return Moment(ts=ts, reached=ts <= end, quote=last_quotes(trade_ts, quote_ts, length))
 
 
-def _lengths(horizons: Sequence[str]) -> dict[str, int]:
+def last_quotes(ts: _Ints, clock: _Ints, shift: int) -> _Ints:
+    """Row of the last quote up to and with each time plus `shift` ns; -1: none."""
+    out = np.empty(ts.size, dtype=np.int64)
+    last_up_to(ts, clock, shift, out)
+    return out
+
+
+def lengths_of(horizons: Sequence[str]) -> dict[str, int]:
+    """Horizons in ns, by the name they were given."""
     lengths = {name: nanoseconds(name, name="horizon") for name in horizons}
     if len(lengths) < len(horizons) or isinstance(horizons, str):
         raise ParameterError("horizons must be a list of different times", found=horizons, expected='as ["1s", "5s"]')
     return lengths
 
 
-def _signs(
+def signs_of(
     tape: dict[str, npt.NDArray[Any]],
     book: dict[str, npt.NDArray[Any]] | None,
     rule: str,
     instrument: Instrument | None,
 ) -> npt.NDArray[np.int8]:
+    """Taker side of each trade by a rule; 0 where it is not known."""
     tick = instrument.tick if instrument is not None else None
     slack = tick / 4 if tick is not None else 0.0
     quotes = book if book is not None else columns(empty("quotes"), "quotes")
@@ -289,7 +328,7 @@ def _signs(
     return out
 
 
-def _where_price(values: _Floats) -> _Floats:
+def where_price(values: _Floats) -> _Floats:
     """NaN for everything that is no price."""
     return np.where((values > 0) & (values < np.inf), values, np.nan)
 
@@ -300,5 +339,5 @@ def _weighted_mid(bid: _Floats, ask: _Floats, bid_size: _Floats, ask_size: _Floa
     return np.asarray(bid + share * (ask - bid), dtype=np.float64)
 
 
-def _times(ts: _Ints, known: npt.NDArray[np.bool_]) -> pl.Series:
+def times_of(ts: _Ints, known: npt.NDArray[np.bool_]) -> pl.Series:
     return pl.select(pl.when(pl.Series(known)).then(pl.Series(ts)).cast(TIME)).to_series()

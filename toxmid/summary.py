@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import TYPE_CHECKING, cast
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
 
 import polars as pl
+
+from toxmid.impact import stress_over_calm
 
 if TYPE_CHECKING:
     from toxmid.replay import Replay
@@ -13,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["summarise"]
 
 _MOST_EPISODES = 8
+_TEN_SECONDS = 10 * 10**9
 
 
 def _moment(time: dt.datetime | None) -> str:
@@ -74,6 +78,30 @@ def _share(flags: pl.Series) -> float:
     return float(flags.sum()) / max(flags.len(), 1)
 
 
+def _feed(feed: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """How complete the liquidation feed was, where there was one."""
+    if feed is None:
+        return []
+    shares = [
+        f"{feed[name]:.0%} {what}"
+        for name, what in (
+            ("matched_share", "found among the trades"),
+            ("published_of_inferred", "of what was inferred"),
+            ("published_of_open_interest", "of what the open interest fell"),
+        )
+        if feed[name] is not None
+    ]
+    volume = f"{feed['records']:,} records of {feed['published_volume']:,.6g}: {', '.join(shares)}"
+    limit = "; never more than one a second" if feed["most_per_second"] == 1 and feed["records"] > 1 else ""
+    return [("liquidations", volume + limit)]
+
+
+def _stress_over_calm(replay: Replay) -> str:
+    # Ten seconds, or the bars as they are where they do not add up to that.
+    ratio = stress_over_calm(replay.bars, bar="10s" if _TEN_SECONDS % replay.params.bar_ns == 0 else replay.params.bar)
+    return "stress and calm cannot be told apart" if ratio is None else f"under stress {ratio:,.3g} times that of calm"
+
+
 def summarise(replay: Replay) -> str:
     """What was read, what was seen, what was inferred, as text for a terminal."""
     bars = replay.bars
@@ -93,6 +121,8 @@ def summarise(replay: Replay) -> str:
         ("regimes", ", ".join(f"{regime} {n / bars.height:.1%}" for regime, n in sorted(regimes.items()))),
         ("episodes", kinds),
         ("VPIN rank", f"above 99 % in {_share(ranks > 0.99):.1%} of ranked bars" if ranks.len() else "not ready"),
+        *_feed(replay.manifest.get("liquidation_feed")),
+        ("impact per volume", _stress_over_calm(replay)),
         ("implied mid", "not ready" if farthest is None else f"up to {farthest:,.1f} bps from the quoted mid"),
     ]
     return "\n".join([*_lines(pairs), "", *_episodes(replay)])

@@ -8,7 +8,7 @@ import polars as pl
 
 from toxmid.errors import DataError
 from toxmid.instrument import Instrument
-from toxmid.schema import Kind, as_frame, canonical
+from toxmid.schema import Kind, as_frame, canonical, typed
 
 __all__ = ["any_trades", "as_frame", "found_instrument", "in_order", "with_sides", "without_sizes"]
 
@@ -31,8 +31,8 @@ def with_sides(trades: Any) -> pl.DataFrame:
 
 
 def any_trades(trades: Any) -> pl.DataFrame:
-    """As `with_sides`, in whatever order: for those who look at every time anyway."""
-    return canonical(_with_column_of_sides(trades), "trades")
+    """As `with_sides`, for those who judge times and sides anyway: where the types are right, nobody has yet."""
+    return typed(_with_column_of_sides(trades), "trades")
 
 
 def _with_column_of_sides(trades: Any) -> pl.DataFrame:

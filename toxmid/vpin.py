@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, cast, get_args
+from typing import Any, Final, Literal, cast, get_args
 
+import numpy as np
 import polars as pl
 
 from toxmid import _core, schema
@@ -20,6 +21,7 @@ __all__ = ["vpin"]
 
 Convention = Literal["causal", "pinstimation"]
 
+_MOST_OFFSETS: Final = 1000
 _COLUMNS = (
     "bucket",
     "ts_open",
@@ -46,11 +48,12 @@ def vpin(
     quotes: Any = None,
     df: float = 0.25,
     instrument: Instrument | None = None,
+    offsets: int = 1,
 ) -> pl.DataFrame:
     """Flow toxicity in the volume clock.
 
     Trades fill buckets of equal volume V; a trade that runs over the edge of a bucket is split there. With
-    :math:`B_k` bought and :math:`S_k` sold in bucket k, and n the window,
+    :math:`B_k` bought and :math:`S_k` sold in bucket k, and n the window [1]_,
 
     .. math::
 
@@ -82,6 +85,9 @@ def vpin(
         Degrees of freedom of "bvc_t".
     instrument : Instrument, optional
         Lot and contract. Where the lot is not given it is found in the pass over the data.
+    offsets : int
+        Starts K of the volume clock, for a range of values: VPIN depends on where the first bucket begins [2]_. The
+        clocks begin 0, V / K, 2 V / K ... into the tape. 1: the clock of the first trade alone, and no range.
 
     Returns
     -------
@@ -89,7 +95,9 @@ def vpin(
         A row per closed bucket: ``bucket`` from 0, ``ts_open, ts_close, volume, buy_volume, sell_volume,
         unknown_volume`` (base coin), ``imbalance`` (buy - sell) / volume, ``vpin`` in [0, 1] (null until there are
         `window` buckets, and where every side is unknown) and ``vpin_rank``, the share of the values of the 90 days
-        before that lie below it (null until 2 x `window` buckets have closed).
+        before that lie below it (null until 2 x `window` buckets have closed). With `offsets` over 1 also ``vpin_lo``
+        and ``vpin_hi``: least and greatest of the values that the K clocks showed at ``ts_close`` (each that of its own
+        last closed bucket), null until all of them show one.
 
     Raises
     ------
@@ -106,8 +114,9 @@ def vpin(
 
     References
     ----------
-    Easley, D., López de Prado, M. M. and O'Hara, M. (2012). Flow toxicity and liquidity in a high-frequency world.
-    Review of Financial Studies 25. doi:10.1093/rfs/hhs053
+    .. [1] Easley, D., López de Prado, M. M. and O'Hara, M. (2012). Flow toxicity and liquidity in a high-frequency
+       world. Review of Financial Studies 25. doi:10.1093/rfs/hhs053
+    .. [2] Bambade, A. (2019). Journal of Mathematical Finance 9. Values change with the first trade counted.
 
     Examples
     --------
@@ -116,7 +125,10 @@ def vpin(
     ...                      "side": [1, 1, -1, 1, 1, -1]})
     >>> vpin(tape, bucket_volume=1.0, window=2).select("bucket", "imbalance", "vpin").rows()
     [(0, 1.0, None), (1, -1.0, 1.0), (2, 1.0, 1.0), (3, 1.0, 1.0), (4, 1.0, 1.0), (5, -1.0, 1.0)]
+    >>> vpin(tape, bucket_volume=1.0, window=2, offsets=2)["vpin_lo"].to_list()
+    [None, None, 0.5, 0.5, 1.0, 0.5]
     """
+    _check_offsets(offsets, convention)
     if convention == "pinstimation":
         return vpin_whole_sample(
             trades,
@@ -142,9 +154,37 @@ def vpin(
         bvc_df=df,
     )
     tape = _signed(trades, quotes, classify, instrument)
-    clock = _core.BucketCore(params, instrument or found_instrument(tape))
-    clock.run(schema.columns(tape, "trades"))
-    return buckets_frame(clock.drain_buckets()).select(_COLUMNS)
+    market, arrays = instrument or found_instrument(tape), schema.columns(tape, "trades")
+    clocks = [_clock(params, market, arrays, start / offsets) for start in range(offsets)]
+    return clocks[0] if offsets == 1 else clocks[0].with_columns(_range(clocks))
+
+
+def _check_offsets(offsets: int, convention: str) -> None:
+    if isinstance(offsets, bool) or not isinstance(offsets, int) or not 1 <= offsets <= _MOST_OFFSETS:
+        raise ParameterError("offsets", found=offsets, expected=f"a whole number, 1 to {_MOST_OFFSETS}")
+    if offsets > 1 and convention != "causal":
+        raise ParameterError("a range of starts is causal", column="convention", found=convention, expected="causal")
+
+
+def _clock(params: Params, market: Instrument, trades: dict[str, Any], skip: float) -> pl.DataFrame:
+    """Buckets of the clock that begins a share of a bucket into the tape."""
+    clock = _core.BucketCore(params, market, skip)
+    clock.run(trades)
+    return buckets_frame(clock.drain_buckets(), _COLUMNS)
+
+
+def _range(clocks: list[pl.DataFrame]) -> list[pl.Series]:
+    """Least and greatest value that the clocks showed whenever a bucket of the first one closed."""
+    closed = clocks[0]["ts_close"].to_physical().to_numpy()
+    shown = [clocks[0]["vpin"].fill_null(np.nan).to_numpy()]
+    for clock in clocks[1:]:
+        last = np.searchsorted(clock["ts_close"].to_physical().to_numpy(), closed, side="right") - 1
+        shown.append(np.append(clock["vpin"].fill_null(np.nan).to_numpy(), np.nan)[last])  # -1, none yet: the NaN
+    values = np.stack(shown)
+    return [
+        pl.Series("vpin_lo", values.min(axis=0)).fill_nan(None),
+        pl.Series("vpin_hi", values.max(axis=0)).fill_nan(None),
+    ]
 
 
 def _signed(trades: Any, quotes: Any, rule: str, instrument: Instrument | None) -> pl.DataFrame:

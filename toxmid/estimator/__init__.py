@@ -34,9 +34,10 @@ of a bootstrap of whole events [3]_.
 
 What the shipped weights rest on
 --------------------------------
-They were not learnt by `fit`. One, one, one and nought, and the constants of the engine behind them, are round numbers
-on plateaus. They were chosen on one real cascade (10 October 2025, five coin-margined perpetuals, trades only, judged
-by the spot price of the same coins) and on simulated markets, whose maker's mid is known. One cascade is one event.
+They were not learnt by `fit`. One, one, one and nought, and the constants of the engine behind them, are round numbers.
+They were chosen on one real cascade (10 October 2025, five coin-margined perpetuals, trades only, judged by the spot
+price of the same coins) and on simulated markets, whose maker's mid is known. One cascade is one event, and not every
+constant stands on a plateau of it (`bench/plateau.py`).
 
 References
 ----------
@@ -49,6 +50,6 @@ References
 
 from toxmid.estimator.fitting import fit
 from toxmid.estimator.result import FitResult
-from toxmid.estimator.sums import WEIGHTS
+from toxmid.estimator.sums import SHIPPED_ON, WEIGHTS
 
-__all__ = ["WEIGHTS", "FitResult", "fit"]
+__all__ = ["SHIPPED_ON", "WEIGHTS", "FitResult", "fit"]

@@ -6,6 +6,8 @@ import dataclasses
 import json
 import math
 import os
+import textwrap
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -17,13 +19,14 @@ from statsmodels.iolib.tableformatting import fmt_2cols, fmt_params
 
 from toxmid import output
 from toxmid.errors import FileError, ParameterError
-from toxmid.estimator.sums import WEIGHTS
+from toxmid.estimator.sums import SHIPPED_ON, WEIGHTS
 from toxmid.params import Params
 
 __all__ = ["LEVELS", "FitResult"]
 
 FORMAT: Final = "toxmid-coefficients"
 FORMAT_VERSION: Final = 1
+_WIDTH: Final = 78  # of the text below the tables, as wide as these
 LEVELS: Final = np.linspace(0.0, 1.0, 401)  # quantiles kept of the bootstrap
 
 
@@ -189,13 +192,15 @@ class FitResult:
         markets = ", ".join(self.markets) or "unnamed"
         lines = [
             f"{self._verdict()} R2 and gain are out of sample: each event from all others.",
-            f"Fitted on {', '.join(self.fitted_on)}.",
+            f"Fitted on {_counted(self.fitted_on)}.",
             f"Market: {markets}; {', '.join(self.instruments)}; feed: {', '.join(self.feed)}.",
             f"Period: {self.period[0]} to {self.period[1]}. toxmid {self.version}.",
         ]
         if self.left_out:
             lines.append(f"Left out: {self.left_out} spells within the usual spread or without a later mid.")
-        return [*lines, *(f"Warning: {warning}" for warning in self.warnings)]
+        lines += [f"Warning: {warning}" for warning in self.warnings]
+        lines.append(f"The shipped weights: {SHIPPED_ON}.")
+        return [part for line in lines for part in textwrap.wrap(line, _WIDTH, break_on_hyphens=False)]
 
     def _verdict(self) -> str:
         if self.forced:
@@ -245,6 +250,14 @@ class FitResult:
         self.apply()
         self.conf_int()
         return self
+
+
+def _counted(names: tuple[str, ...]) -> str:
+    """
+    >>> _counted(("a replay in memory", "a replay in memory", "avax"))
+    'a replay in memory (2 times), avax'
+    """
+    return ", ".join(f"{name} ({times} times)" if times > 1 else name for name, times in Counter(names).items())
 
 
 def _from_json(name: str, value: Any) -> Any:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from toxmid.params import Params
 
-__all__ = ["COLUMNS", "SHIPPED", "WEIGHTS", "Sums", "coefficients"]
+__all__ = ["COLUMNS", "SHIPPED", "SHIPPED_ON", "WEIGHTS", "Sums", "coefficients"]
 
 _Floats = npt.NDArray[np.float64]
 _Ints = npt.NDArray[np.int64]
@@ -19,6 +19,12 @@ _Mask = npt.NDArray[np.bool_]
 
 WEIGHTS: Final = ("weight_asymmetry", "weight_volume", "weight_credibility", "weight_toxic")
 SHIPPED: Final[_Floats] = np.array([getattr(Params(), name) for name in WEIGHTS], dtype=np.float64)
+
+# What the shipped weights rest on, for whoever sees them beside fitted ones.
+SHIPPED_ON: Final = (
+    "not fitted; round numbers, chosen on one real cascade (10 October 2025, five coin-margined "
+    "perpetuals, trades alone, judged by the spot price of the same coins) and on simulated markets"
+)
 
 # The gap is linear in seven columns, with coefficients that the four weights make: the terms A, V, C; the same times
 # 1 - credibility, which the toxic term takes back; and the way D times 1 - credibility.

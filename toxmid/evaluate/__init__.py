@@ -2,6 +2,8 @@
 
 `evaluate_simulated`
     Against the hidden mid of simulated markets.
+`evaluate_inputs`
+    What every further input is worth, in the same markets.
 `evaluate_referenced`
     A real tape against another venue's price.
 `evaluate_forecasts`
@@ -9,22 +11,30 @@
 """
 
 from toxmid.evaluate.forecasts import ForecastEvaluation, evaluate_forecasts
+from toxmid.evaluate.inputs import LADDER, Inputs
+from toxmid.evaluate.ladder import InputsEvaluation, evaluate_inputs
 from toxmid.evaluate.referenced import ReferencedEvaluation, evaluate_referenced
 from toxmid.evaluate.results import Evaluation, Table
 from toxmid.evaluate.rivals import ESTIMATORS, RIVALS, MicroPrice, Rivals
 from toxmid.evaluate.simulated import SimulatedEvaluation, evaluate_simulated
+from toxmid.evaluate.witnesses import WITNESSES
 
 __all__ = [
     "ESTIMATORS",
+    "LADDER",
     "RIVALS",
+    "WITNESSES",
     "Evaluation",
     "ForecastEvaluation",
+    "Inputs",
+    "InputsEvaluation",
     "MicroPrice",
     "ReferencedEvaluation",
     "Rivals",
     "SimulatedEvaluation",
     "Table",
     "evaluate_forecasts",
+    "evaluate_inputs",
     "evaluate_referenced",
     "evaluate_simulated",
 ]

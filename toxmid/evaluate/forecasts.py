@@ -7,7 +7,7 @@ estimate less the log mid now, in bps. In levels every estimate would look perfe
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,10 @@ from toxmid.evaluate.inference import FEWEST_EVENTS, EventTest, diebold_mariano,
 from toxmid.evaluate.placebos import matched, placebo_views, placebos
 from toxmid.evaluate.results import Evaluation, Table
 from toxmid.evaluate.scoring import Extra
-from toxmid.evaluate.views import NEEDED, View, deviations, stress_of, without_nan
+from toxmid.evaluate.views import NEEDED, RUNGS, View, deviations, stress_of, without_nan
 from toxmid.evaluate.volatility import vpin_regressions
+from toxmid.evaluate.witnesses import marks_of
+from toxmid.evaluate.words import QUESTION
 from toxmid.schema import TIME
 from toxmid.statespace import StateSpaceResult, bars_of, common_seconds
 
@@ -28,14 +30,18 @@ __all__ = ["ForecastEvaluation", "evaluate_forecasts"]
 
 _SECOND: Final = 1_000_000_000
 _EARLY: Final = 300  # s
+_SURE: Final = 0.01  # many coefficients are looked at
 _FEWEST_ROWS: Final = 100
-_COMPANY: Final = ("implied_mid", "toxic_mean", "ema_60")
+_COMPANY: Final = ("implied_mid", "ema_60", "mark", "index_basis", "state_space")
+_ASKED: Final = ("toxic_mean", "debiased_mean")  # not together: with trades alone they are all but one
 
 _Mask = npt.NDArray[np.bool_]
 
 
 class ForecastEvaluation(Evaluation):
     """Table of `evaluate_forecasts`, with what lies under it."""
+
+    kind: ClassVar[str] = "forecasts"
 
     @property
     def encompassing(self) -> pl.DataFrame:
@@ -88,7 +94,8 @@ def evaluate_forecasts(
     tapes : mapping, or list of them, optional
         What each replay was made from: ``trades`` and, if there were, ``quotes``, ``book``, ``liquidations``, as
         `toxmid.replay` takes them. With them the placebos are replayed; without them there is no placebo table.
-        Where there is no feed, what was inferred of each bar stands in for one.
+        Where there is no feed, what was inferred of each bar stands in for one. Where every one has a ``mark``, the
+        mark price, and the index with its usual basis, are judged as well, and stand in the encompassing regression.
     state_space : StateSpaceResult, optional
         A state space fitted on other data, to be judged as well.
     extra : mapping of str to function, optional
@@ -132,7 +139,9 @@ def evaluate_forecasts(
     ahead = [_multiple("horizons", float(horizon), seconds) for horizon in horizons]
     if not ahead:
         raise ParameterError("no horizons", column="horizons", expected="1 or more")
-    estimates = [deviations(bars, state_space, extra or {}) for bars in runs]
+    marks = [marks_of(tape.get("mark")) for tape in made_from or ()]
+    known = marks if marks and all(mark is not None for mark in marks) else [None] * len(runs)
+    estimates = [deviations(bars, state_space, extra or {}, mark) for bars, mark in zip(runs, known, strict=True)]
     views = [
         View.joined([View.of(bars, x, steps, seconds, stride) for bars, x in zip(runs, estimates, strict=True)])
         for steps in ahead
@@ -149,7 +158,9 @@ def evaluate_forecasts(
             pl.concat(_table(view) for view in views), "Later mid on estimates, in deviations from the quoted mid."
         ),
         "encompassing": Table(
-            encompassing, "Later mid on all estimates together: a coefficient of zero adds nothing."
+            encompassing,
+            "Later mid on a mean of the toxic flow (asked) and all others together: 0 adds nothing.",
+            in_full=False,
         ),
         "placebos": Table(
             placebos(shifted),
@@ -166,14 +177,15 @@ def evaluate_forecasts(
             "Log realised volatility to come on the rank of VPIN, alone and beside log volume and past volatility; "
             "regressors in standard deviations.",
         ),
-        "events": Table(pl.concat(_events(view) for view in views), "Every event."),
+        "events": Table(pl.concat(_events(view) for view in views), "Every event.", in_full=False),
     }
     settings = {
         "tapes": len(runs), "bars": sum(bars.height for bars in runs), "step": step,
         "horizons": ", ".join(f"{steps * seconds:g} s" for steps in ahead),
         "stress": f"{sum(int(stress_of(bars).sum()) for bars in runs)} bars",
     }  # fmt: skip
-    return ForecastEvaluation("Estimators against what came later", settings, tables, _notes(encompassing, views))
+    answers = (*_verdicts(tables["table"].frame), _answer(encompassing), *_placebo_answer(tables["placebos"].frame))
+    return ForecastEvaluation("Estimators against what came later", settings, tables, _notes(views), answers)
 
 
 def _parallel(tapes: Any, runs: int) -> list[Mapping[str, Any]] | None:
@@ -223,25 +235,29 @@ def _verdict(test: EventTest) -> str:
 
 
 def _encompassing(view: View) -> pl.DataFrame:
-    """All estimates together, with a constant, in all rows and in parts of them."""
-    names = [name for name in (*_COMPANY, "state_space") if name in view.x]
-    rows: list[dict[str, Any]] = []
-    for when, mask in _parts(view).items():
-        used = view.used & mask
-        speaking = [name for name in names if view.x[name][used].any()]
-        fit = view.regression([view.x[name] for name in speaking], used)
-        found = {name: i for i, name in enumerate(speaking, start=1)}
-        rows += [
-            {
-                "horizon_s": view.horizon, "when": when, "estimator": name,
-                "b": float(fit.b[found[name]]) if name in found else np.nan,
-                "se": float(fit.se[found[name]]) if name in found else np.nan,
-                "p": float(fit.p[found[name]]) if name in found else np.nan,
-                "rows": fit.rows, "events": len(np.unique(view.event[used])),
-            }
-            for name in names
-        ]  # fmt: skip
+    """Each mean of the toxic flow with the others, with a constant, in all rows and in parts of them."""
+    rows = [
+        row for asked in _ASKED for when, mask in _parts(view).items() for row in _together(view, asked, when, mask)
+    ]
     return without_nan(pl.DataFrame(rows))
+
+
+def _together(view: View, asked: str, when: str, mask: _Mask) -> list[dict[str, Any]]:
+    names = [asked, *(name for name in _COMPANY if name in view.x)]
+    used = view.used & mask
+    speaking = [name for name in names if view.x[name][used].any()]
+    fit = view.regression([view.x[name] for name in speaking], used)
+    found = {name: i for i, name in enumerate(speaking, start=1)}
+    return [
+        {
+            "horizon_s": view.horizon, "asked": asked, "when": when, "estimator": name,
+            "b": float(fit.b[found[name]]) if name in found else np.nan,
+            "se": float(fit.se[found[name]]) if name in found else np.nan,
+            "p": float(fit.p[found[name]]) if name in found else np.nan,
+            "rows": fit.rows, "events": len(np.unique(view.event[used])),
+        }
+        for name in names
+    ]  # fmt: skip
 
 
 def _parts(view: View) -> dict[str, _Mask]:
@@ -279,10 +295,9 @@ def _events(view: View) -> pl.DataFrame:
 # --- what to say -----------------------------------------------------------------------------------------------------
 
 
-def _notes(encompassing: pl.DataFrame, views: Sequence[View]) -> tuple[str, ...]:
+def _notes(views: Sequence[View]) -> tuple[str, ...]:
     few = [f"{view.horizon:g} s: {len(view.events())}" for view in views if len(view.events()) < FEWEST_EVENTS]
     return (
-        _answer(encompassing),
         *([f"Too few events to claim anything ({FEWEST_EVENTS} wanted): {', '.join(few)}."] if few else []),
         "Rows in which an estimator says nothing count as the quoted mid.",
         "Regressions use rows of stress alone; errors are HAC over twice the horizon, with calm between kept in time. "
@@ -293,13 +308,58 @@ def _notes(encompassing: pl.DataFrame, views: Sequence[View]) -> tuple[str, ...]
     )
 
 
+def _verdicts(table: pl.DataFrame) -> list[str]:
+    """The three rungs beside the quoted mid, a sentence per horizon."""
+    sentences = []
+    for (horizon,), rows in table.group_by("horizon_s", maintain_order=True):
+        enough = rows["events"][0] >= FEWEST_EVENTS
+        said = [
+            f"{_spaced(row['estimator'])} {row['r2_oos']:+.0%}, smaller in {row['better']:.0%} of the events"
+            + (f" ({row['verdict']})" if enough else "")
+            for row in rows.filter(pl.col("estimator").is_in(RUNGS)).iter_rows(named=True)
+        ]
+        doubt = "" if enough else ", too few to claim anything"
+        sentences.append(
+            f"Squared error saved against the quoted mid {horizon:g} s ahead ({rows['events'][0]} events{doubt}): "
+            f"{'; '.join(said)}."
+        )
+    return sentences
+
+
+def _spaced(name: Any) -> str:
+    return str(name).replace("_", " ")
+
+
 def _answer(encompassing: pl.DataFrame) -> str:
     """Does the mean price of toxic flow add to the implied mid, and when?"""
-    question = "Does the mean price of toxic flow add to the implied mid, beside a 60 s mean?"
-    toxic = encompassing.filter((pl.col("estimator") == "toxic_mean") & (pl.col("p") < 0.05))
-    rows = toxic.iter_rows(named=True)
-    cases = "; ".join(f"{row['horizon_s']:g} s, {row['when']} (b = {row['b']:.2f})" for row in rows)
-    if not cases:
-        return f"{question} Not here: its coefficient is not told from zero at any horizon, at any time."
-    doubt = "" if (toxic["events"] >= FEWEST_EVENTS).all() else ", on too few events to claim it"
-    return f"{question} Its coefficient differs from zero at {cases}{doubt}."
+    said = []
+    for asked, name in (("toxic_mean", "the plain mean"), ("debiased_mean", "the de-biased mean")):
+        sure = encompassing.filter(pl.col("estimator") == asked, pl.col("p") < _SURE)
+        plus, minus = (_moments(sure.filter(sign * pl.col("b") > 0)) for sign in (1, -1))
+        doubt = "" if (sure["events"] >= FEWEST_EVENTS).all() else ", on too few events to claim it"
+        said.append(f"{name} adds {plus or 'nowhere'}, and is to be taken off {minus or 'nowhere'}{doubt}")
+    others = [name for name in encompassing["estimator"].unique(maintain_order=True) if name not in RUNGS]
+    return f"{QUESTION} Beside it and {', '.join(others)}, {said[0]}; {said[1]}."
+
+
+def _moments(rows: pl.DataFrame) -> str:
+    """Horizons, and when."""
+    return "; ".join(
+        f"{horizon:g} s ahead ({', '.join(group['when'])})"
+        for (horizon,), group in rows.group_by("horizon_s", maintain_order=True)
+    )
+
+
+def _placebo_answer(placebos: pl.DataFrame) -> list[str]:
+    """Is what the rungs say due to the liquidations?"""
+    if placebos.is_empty():
+        return ["Placebos were not replayed."]
+    first = placebos.filter(pl.col("horizon_s") == pl.col("horizon_s").min())
+    said = []
+    for estimator, rows in first.group_by("estimator", maintain_order=True):
+        saved = {row["placebo"]: f"{row['r2_oos']:+.0%}" for row in rows.iter_rows(named=True)}
+        true, *moved = saved.values()
+        said.append(f"{_spaced(estimator[0])} {true}, then {', '.join(moved)}")
+    names = ", ".join(first["placebo"].unique(maintain_order=True)[1:])
+    horizon = f"{first['horizon_s'][0]:g} s"
+    return [f"Squared error saved {horizon} ahead, and with the liquidations elsewhere ({names}): {'; '.join(said)}."]

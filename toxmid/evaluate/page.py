@@ -1,38 +1,51 @@
-"""An evaluation as a page: the report's style sheet, plain tables, no script, no network."""
+"""An evaluation as a page, and as a section of the report: charts and tables, no script, no network."""
 
 from __future__ import annotations
 
-import math
 from functools import cache
 from importlib import resources
 from typing import Any, Final
 
 import jinja2
-import polars as pl
 from markupsafe import Markup
 
-from toxmid.evaluate.results import Evaluation
+from toxmid.evaluate.figures import charts_of
+from toxmid.evaluate.results import Evaluation, Table
+from toxmid.evaluate.text import cells
+from toxmid.report import Section
+from toxmid.report.charts import draw
 
-__all__ = ["fragment", "render"]
+__all__ = ["render", "section"]
 
 # Templates live here and not in a file of their own: they are short, and a package needs no data then.
-_FRAGMENT: Final = """
+_BODY: Final = """
+<ul class="inputs">{% for name, value in settings %}<li><b>{{ name }}</b> {{ value }}</li>{% endfor %}</ul>
+{% if answers %}
+<ul class="answers">{% for answer in answers %}<li>{{ answer }}</li>{% endfor %}</ul>
+{% endif %}
+{% if charts %}
+<div class="charts">{% for chart in charts %}{{ chart }}{% endfor %}</div>
+{% endif %}
 {% for table in tables %}
-<h2>{{ table.name }}</h2>
-<p class="lead">{{ table.caption }}</p>
-<div class="scroll"><table class="episodes">
-  <thead><tr>{% for column in table.columns %}<th scope="col"{% if column.number %} class="num"{% endif %}>
-    <button type="button" disabled>{{ column.name }}</button></th>{% endfor %}</tr></thead>
+<details class="evaluated"{% if loop.first %} open{% endif %}>
+<summary><b>{{ table.name }}</b> <span class="muted">{{ table.caption }}</span></summary>
+<div class="scroll"><table class="episodes plain">
+  <thead><tr>
+  {% for column in table.columns %}
+    <th scope="col"{{ column.style }}>{{ column.name }}</th>
+  {% endfor %}
+  </tr></thead>
   <tbody>
   {% for row in table.rows %}
-    <tr>{% for cell in row %}<td class="{{ cell.style }}">{{ cell.text }}</td>{% endfor %}</tr>
+    <tr{{ row.style }}>
+    {%- for text in row.texts %}<td{{ table.columns[loop.index0].style }}>{{ text }}</td>{% endfor %}</tr>
   {% endfor %}
   </tbody>
 </table></div>
+</details>
 {% endfor %}
 {% if notes %}
-<h2>How to read this</h2>
-<div class="columns">{% for note in notes %}<p>{{ note }}</p>{% endfor %}</div>
+<ul class="notes">{% for note in notes %}<li>{{ note }}</li>{% endfor %}</ul>
 {% endif %}
 """
 _PAGE: Final = """<!doctype html>
@@ -45,44 +58,39 @@ _PAGE: Final = """<!doctype html>
 <link rel="icon" href="data:,">
 <title>{{ title }} · toxmid</title>
 <style>{{ css }}</style>
-<style>.episodes td, .episodes thead button { padding: 5px 8px; }
-.episodes thead button { color: inherit; cursor: default; }
-.episodes thead th:nth-child(n) { max-width: none; } .scroll { max-height: none; }</style>
 </head>
 <body>
 <main>
 <header>
   <p class="kicker">toxmid evaluation</p>
   <h1>{{ title }}</h1>
-  <ul class="inputs">{% for name, value in settings %}<li><b>{{ name }}</b> {{ value }}</li>{% endfor %}</ul>
 </header>
 {{ body }}
 </main>
 </body>
 </html>
 """
-_ROWS_SHOWN: Final = 1_000
+_ROWS_SHOWN: Final = 300
 
 
 def render(evaluation: Evaluation) -> str:
     """The whole page as text."""
     css = (resources.files("toxmid.report") / "assets" / "report.css").read_text(encoding="utf-8")
-    return _template(_PAGE).render(
-        title=evaluation.title,
+    shown = section(evaluation)
+    return _template(_PAGE).render(title=shown.title, css=Markup(css), body=shown.body)
+
+
+def section(evaluation: Evaluation) -> Section:
+    """Answers, charts, tables and notes, without the page around them."""
+    tables = [_table(name, table) for name, table in evaluation.tables.items() if not table.frame.is_empty()]
+    body = _template(_BODY).render(
         settings=[(name.replace("_", " "), value) for name, value in evaluation.settings.items()],
-        css=Markup(css),
-        body=Markup(fragment(evaluation)),
+        answers=evaluation.answers,
+        charts=[draw(chart) for chart in charts_of(evaluation)],
+        tables=tables,
+        notes=evaluation.notes,
     )
-
-
-def fragment(evaluation: Evaluation) -> str:
-    """Tables and notes, without the page around them."""
-    tables = [
-        _table(name, table.frame, table.caption)
-        for name, table in evaluation.tables.items()
-        if not table.frame.is_empty()
-    ]
-    return _template(_FRAGMENT).render(tables=tables, notes=evaluation.notes)
+    return Section(evaluation.title, Markup(body))
 
 
 @cache
@@ -90,31 +98,25 @@ def _template(text: str) -> jinja2.Template:
     return jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True).from_string(text)
 
 
-def _table(name: str, frame: pl.DataFrame, caption: str) -> dict[str, Any]:
+def _table(name: str, table: Table) -> dict[str, Any]:
+    frame = table.frame
     cut = f" The first {_ROWS_SHOWN:,} of {frame.height:,} rows." if frame.height > _ROWS_SHOWN else ""
-    columns = [{"name": n.replace("_", " "), "number": kind.is_numeric()} for n, kind in frame.schema.items()]
-    rows = [
-        [_cell(column, value, row) for column, value in zip(frame.columns, row.values(), strict=True)]
-        for row in frame.head(_ROWS_SHOWN).iter_rows(named=True)
-    ]
-    return {"name": name.replace("_", " ").capitalize(), "caption": caption + cut, "columns": columns, "rows": rows}
+    names, are_numbers, rows = cells(frame.head(_ROWS_SHOWN))
+    estimators = frame["estimator"] if "estimator" in frame.columns else [""] * frame.height
+    styles = {"implied_mid": "implied", "mid": "quoted", "toxic_mean": "toxic", "debiased_mean": "debiased"}
+    return {
+        "name": "Errors" if name == "table" else name.replace("_", " ").capitalize(),
+        "caption": table.caption + cut,
+        "columns": [
+            {"name": n.replace("_", " "), "style": _class("num" if is_number else "")}
+            for n, is_number in zip(names, are_numbers, strict=True)
+        ],
+        "rows": [
+            {"style": _class(styles.get(str(estimator), "")), "texts": row}
+            for estimator, row in zip(estimators, rows, strict=False)
+        ],
+    }
 
 
-def _cell(column: str, value: Any, row: dict[str, Any]) -> dict[str, str]:
-    styles = ["num"] if isinstance(value, int | float) and not isinstance(value, bool) else []
-    if column == "estimator":
-        styles += {"implied_mid": ["implied"], "mid": ["quoted"]}.get(row["estimator"], [])
-    return {"text": _text(value), "style": " ".join(styles)}
-
-
-def _text(value: Any) -> str:
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, float):
-        large, small = abs(value) >= 1e3, 0 < abs(value) < 1e-2
-        return f"{value:,.0f}" if large else f"{value:.1e}" if small else f"{value:.2f}"
-    return str(value)
+def _class(name: str) -> Markup:
+    return Markup(' class="{}"').format(name) if name else Markup()

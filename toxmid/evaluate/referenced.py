@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,10 @@ from toxmid.errors import NotEnoughDataError, ParameterError
 from toxmid.evaluate.combining import combine
 from toxmid.evaluate.results import Evaluation, Table
 from toxmid.evaluate.rivals import Rivals, checked
-from toxmid.evaluate.scoring import COMBINED, Extra, Scores, with_extra
+from toxmid.evaluate.scoring import Extra, Scores, with_extra
+from toxmid.evaluate.toxic_weight import WEIGHTS, implied_by_weight
+from toxmid.evaluate.witnesses import marks_of, with_witnesses
+from toxmid.evaluate.words import referenced_answers
 from toxmid.instrument import Instrument
 from toxmid.params import Params
 from toxmid.readers import read_trades
@@ -27,10 +31,13 @@ __all__ = ["ReferencedEvaluation", "Window", "evaluate_referenced"]
 Window = tuple[Any, Any]  # start and end: text, int64 ns or datetime
 _BPS: Final = 1e4
 _FEWEST_BARS: Final = 60  # of basis
+_INPUTS: Final = ("quotes", "book", "liquidations", "mark")
 
 
 class ReferencedEvaluation(Evaluation):
     """Table of `evaluate_referenced`, with what lies under it."""
+
+    kind: ClassVar[str] = "referenced"
 
     @property
     def coverage(self) -> pl.DataFrame:
@@ -42,6 +49,11 @@ class ReferencedEvaluation(Evaluation):
         """What the mean price of toxic flow adds to the implied mid, by window; one tape, so no errors of it."""
         return self.tables["encompassing"].frame
 
+    @property
+    def ablation(self) -> pl.DataFrame:
+        """What a weight of the way to the de-biased toxic mean does to the implied mid; empty for a finished replay."""
+        return self.tables["ablation"].frame
+
 
 def evaluate_referenced(
     trades: Any,
@@ -52,10 +64,14 @@ def evaluate_referenced(
     quotes: Any = None,
     book: Any = None,
     liquidations: Any = None,
+    mark: Any = None,
+    reference: Any = None,
+    split_reference: bool = False,
     params: Params | None = None,
     instrument: Instrument | None = None,
     training: Sequence[Any] = (),
     state_space: bool = True,
+    ablation: Sequence[float] = WEIGHTS,
     extra: Extra | None = None,
 ) -> ReferencedEvaluation:
     """Judge every estimator and rival on a real tape, another venue's price being the truth.
@@ -73,12 +89,18 @@ def evaluate_referenced(
         What to judge: bars with ``start < ts <= end``.
     basis_window : (start, end)
         A calm time before, for the basis, and for what rivals have to learn.
-    quotes, book, liquidations, params, instrument
+    quotes, book, liquidations, mark, params, instrument
         As for `toxmid.replay`.
+    reference : path, glob, directory, list, table, or mapping of str to such, optional
+        Trades of yet another venue, given to the estimator; the rival made of it joins the table.
+    split_reference : bool
+        Give the estimator every second trade of the venue of the truth as a reference; the others are the truth.
     training : sequence of bars
         Tapes with episodes from which propagator, reversal and state space learn as well.
     state_space : bool
         Whether to fit the state space (some seconds).
+    ablation : sequence of float
+        Weights of the way to the de-biased toxic mean (``weight_toxic``) that are tried as well; a replay each.
     extra : mapping of str to function, optional
         Further estimators: each takes bars and gives a Series of prices, null where it says nothing.
 
@@ -87,12 +109,14 @@ def evaluate_referenced(
     ReferencedEvaluation
         ``.table`` has a row per window and estimator: ``rmse_bps``, its ``ratio`` to that of the tape's own mid,
         ``bias_bps`` (mean error), ``seconds`` judged, and ``fallback``, the share of them in which the estimator said
-        nothing and the mid stood in.
+        nothing and the mid stood in. ``.coverage``, ``.encompassing`` and ``.ablation`` have the rest, ``.answers``
+        says it in words.
 
     Raises
     ------
     ParameterError
-        No windows, a window that ends before it starts, or settings of a replay together with a `Replay`.
+        No windows, a window that ends before it starts, two references, or settings of a replay together with a
+        `Replay`.
     NotEnoughDataError
         Fewer than sixty bars of the basis window have a mid and a truth, or a window has none.
     FileError, DataError
@@ -115,19 +139,54 @@ def evaluate_referenced(
     ['window', 'estimator', 'seconds', 'rmse_bps', 'ratio', 'bias_bps', 'fallback']
     """
     named = _named(windows)
-    settings = {
-        "quotes": quotes, "book": book, "liquidations": liquidations, "params": params, "instrument": instrument,
-    }  # fmt: skip
-    bars = checked(_replayed(trades, settings))
-    truth = _with_basis(bars, _last_price(bars, truth_trades), _bounds("basis_window", basis_window))
+    truth_tape, venues = _elsewhere(truth_trades, reference, split_reference)
+    settings = {"params": params, "instrument": instrument}
+    given = {"quotes": quotes, "book": book, "liquidations": liquidations, "mark": mark, "reference": _only(venues)}
+    bars = checked(_replayed(trades, {**given, **settings}))
+    truth = _with_basis(bars, _last_price(bars, truth_tape), _bounds("basis_window", basis_window))
     calm = bars.filter(_inside(bars, _bounds("basis_window", basis_window)))
     rivals = Rivals.fit([calm], training, state_space=state_space)
-    scores = Scores.of(with_extra(rivals.estimates(bars), bars, extra or {}), bars, truth["price"])
+    estimates = with_witnesses(rivals.estimates(bars), bars, marks_of(mark), venues)
+    scores = Scores.of(with_extra(estimates, bars, extra or {}), bars, truth["price"])
     masks = {name: _inside(bars, bounds) for name, bounds in named.items()}
     for name, mask in masks.items():
         if not scores.judged(mask).any():
             raise NotEnoughDataError(f"no bar of the window {name!r} has a mid and a truth")
-    return _result(scores, masks, truth, basis_window)
+    weights = () if isinstance(trades, Replay) else ablation
+    weighted = implied_by_weight({"trades": trades, **given}, bars, weights, params, instrument)
+    tried = _ablation(scores, bars, masks if weights else {}, weighted)
+    inputs = ["trades", *(name for name in _INPUTS if given[name] is not None), *venues]
+    about = {
+        "inputs": "+".join(inputs), "basis": f"{float(truth['basis_bps'][0]):.2f} bps",
+        "basis_window": " – ".join(map(str, basis_window)),
+        **{name: f"{start} – {end}" for name, (start, end) in _as_given(windows).items()},
+    }  # fmt: skip
+    return _result(scores, masks, truth, tried, about)
+
+
+def _elsewhere(truth: Any, reference: Any, split: bool) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
+    """Trades of the venue of the truth, and those that the estimator may see."""
+    if split and reference is not None:
+        raise ParameterError("either another reference or half of the truth", column="reference")
+    trades = _trades_of(truth)
+    if split:
+        every_second = pl.int_range(pl.len()) % 2 == 1
+        return trades.filter(~every_second), {"half of the truth's venue": trades.filter(every_second)}
+    named = reference if isinstance(reference, Mapping) else {"reference": reference}
+    return trades, {name: _trades_of(source) for name, source in named.items() if source is not None}
+
+
+def _only(venues: Mapping[str, pl.DataFrame]) -> Any:
+    """One venue as a table, several by name."""
+    return next(iter(venues.values()), None) if len(venues) < 2 else dict(venues)
+
+
+def _is_files(source: Any) -> bool:
+    return isinstance(source, str | os.PathLike | list | tuple)
+
+
+def _trades_of(source: Any) -> pl.DataFrame:
+    return with_sides(read_trades(source) if _is_files(source) else source)
 
 
 def _replayed(source: Any, settings: Mapping[str, Any]) -> Any:
@@ -139,10 +198,14 @@ def _replayed(source: Any, settings: Mapping[str, Any]) -> Any:
     return replay(trades=source, **settings)
 
 
+def _as_given(windows: Mapping[str, Window] | Sequence[Window]) -> dict[str, Window]:
+    if isinstance(windows, Mapping):
+        return dict(windows)
+    return {f"{start} – {end}": (start, end) for start, end in windows}
+
+
 def _named(windows: Mapping[str, Window] | Sequence[Window]) -> dict[str, tuple[int, int]]:
-    if not isinstance(windows, Mapping):
-        windows = {f"{start} – {end}": (start, end) for start, end in windows}
-    named = {name: _bounds(name, window) for name, window in windows.items()}
+    named = {name: _bounds(name, window) for name, window in _as_given(windows).items()}
     if not named:
         raise ParameterError("no windows", column="windows", expected="1 or more")
     return named
@@ -160,11 +223,9 @@ def _inside(bars: pl.DataFrame, bounds: tuple[int, int]) -> npt.NDArray[np.bool_
     return np.asarray((ts > bounds[0]) & (ts <= bounds[1]), dtype=np.bool_)
 
 
-def _last_price(bars: pl.DataFrame, source: Any) -> pl.DataFrame:
+def _last_price(bars: pl.DataFrame, trades: pl.DataFrame) -> pl.DataFrame:
     """Last price of the other venue at or before the end of every bar, and its age in seconds."""
-    is_files = isinstance(source, str | os.PathLike | list | tuple)
-    trades = with_sides(read_trades(source) if is_files else source).select("ts", "price", traded="ts")
-    aged = bars.select("ts").join_asof(trades, on="ts")
+    aged = bars.select("ts").join_asof(trades.select("ts", "price", traded="ts"), on="ts")
     return aged.with_columns(age=(pl.col("ts") - pl.col("traded")).dt.total_nanoseconds() / 1e9)
 
 
@@ -180,21 +241,32 @@ def _with_basis(bars: pl.DataFrame, last: pl.DataFrame, bounds: tuple[int, int])
 
 
 def _result(
-    scores: Scores, masks: Mapping[str, npt.NDArray[np.bool_]], truth: pl.DataFrame, basis_window: Window
+    scores: Scores,
+    masks: Mapping[str, npt.NDArray[np.bool_]],
+    truth: pl.DataFrame,
+    ablation: pl.DataFrame,
+    settings: Mapping[str, Any],
 ) -> ReferencedEvaluation:
-    basis = float(truth["basis_bps"][0])
+    main = pl.concat(_window_table(scores, name, mask) for name, mask in masks.items())
+    coverage = pl.DataFrame([_coverage_row(scores, name, mask, truth) for name, mask in masks.items()])
+    encompassing = pl.concat(
+        combine([scores.moments(mask)], scores.company, group={"window": window}) for window, mask in masks.items()
+    )
     tables = {
         "table": Table(
-            pl.concat(_window_table(scores, name, mask) for name, mask in masks.items()),
+            main,
             "Root mean square distance from the other venue's price plus basis, and its ratio to the quoted mid's.",
         ),
         "coverage": Table(
-            pl.DataFrame([_coverage_row(scores, name, mask, truth) for name, mask in masks.items()]),
+            coverage,
             "How often the 90 % interval of the implied mid holds the reference, and how old its last trade was.",
         ),
+        "ablation": Table(
+            ablation,
+            "Error of the implied mid with a weight of the way to the de-biased toxic mean, bps and as a ratio.",
+        ),
         "encompassing": Table(
-            pl.concat(combine([scores.moments(mask)], COMBINED, group={"window": w}) for w, mask in masks.items()),
-            "Reference less quoted mid regressed on estimates less quoted mid, together.",
+            encompassing, "Reference less quoted mid regressed on estimates less quoted mid, together.", in_full=False
         ),
     }
     notes = (
@@ -202,8 +274,27 @@ def _result(
         "The truth is another venue's last price plus a constant basis; where that venue was in trouble, it is none.",
         "Where an estimator says nothing the quoted mid stands in; `fallback` is the share of such seconds.",
     )
-    settings = {"basis": f"{basis:.2f} bps", "basis_window": " – ".join(map(str, basis_window))}
-    return ReferencedEvaluation("Estimators against another venue", settings, tables, notes)
+    answers = referenced_answers(main, coverage, encompassing, ablation)
+    return ReferencedEvaluation("Estimators against another venue", settings, tables, notes, answers)
+
+
+def _ablation(
+    scores: Scores,
+    bars: pl.DataFrame,
+    masks: Mapping[str, npt.NDArray[np.bool_]],
+    weighted: Mapping[float, pl.Series],
+) -> pl.DataFrame:
+    rows = []
+    for window, mask in masks.items():
+        errors = [math.sqrt(scores.error_of(implied, bars, mask)) for implied in weighted.values()]
+        own = math.sqrt(scores.error_of(bars["mid"], bars, mask))
+        rows += [
+            {"window": window, "weight": weight, "rmse_bps": error, "ratio": error / own,
+             "against_without": error / errors[0]}
+            for weight, error in zip(weighted, errors, strict=True)
+        ]  # fmt: skip
+    columns = ("weight", "rmse_bps", "ratio", "against_without")
+    return pl.DataFrame(rows, schema={"window": pl.String, **dict.fromkeys(columns, pl.Float64)})
 
 
 def _window_table(scores: Scores, name: str, mask: npt.NDArray[np.bool_]) -> pl.DataFrame:

@@ -42,6 +42,7 @@ import polars as pl
 from scipy.optimize import nnls
 
 from toxmid.errors import NotEnoughDataError, ParameterError
+from toxmid.microprice import MicroPrice
 from toxmid.statespace import Depth, StateSpace, StateSpaceResult, bar_seconds, bars_of, signed_flow
 
 __all__ = ["ESTIMATORS", "RIVALS", "MicroPrice", "Rivals"]
@@ -63,8 +64,6 @@ COLUMNS: Final = (
 _BPS: Final = 1e4
 _PROPAGATOR: Final = (3.0, 15.0, 60.0)  # s
 _LATER: Final = (270, 330)  # s: the mean mid over it is what propagator and reversal learn to foresee
-_IMBALANCES: Final = 5
-_SPREADS: Final = 4
 _FEWEST_MOVES: Final = 100
 
 _Floats = npt.NDArray[np.float64]
@@ -73,93 +72,6 @@ _Floats = npt.NDArray[np.float64]
 def checked(bars: Any) -> pl.DataFrame:
     """Bars with every column that estimators and rivals need."""
     return bars_of(bars, COLUMNS)
-
-
-# --- the micro-price -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, eq=False)
-class MicroPrice:
-    """Expected move of the mid, given imbalance and spread of the moment, until it has forgotten them.
-
-    With Q the chance to stay at a mid and come to another state, T that to move and come to another state, and r the
-    mean move of one step, ``G1 = (I - Q)^-1 r``, ``B = (I - Q)^-1 T`` and ``G = G1 + B G1 + B^2 G1 + ...``. Counts are
-    those of the bars and of their mirror image, without which the sum need not end.
-
-    Attributes
-    ----------
-    edges : numpy.ndarray, (3,)
-        Limits between the spread states: quartiles of the bars of the fit, bps.
-    adjustment : numpy.ndarray, (4, 5)
-        Expected move of the mid by spread and imbalance of sizes, bps.
-    """
-
-    edges: _Floats
-    adjustment: _Floats
-
-    @classmethod
-    def fit(cls, tapes: Sequence[pl.DataFrame]) -> MicroPrice:
-        """Learn from calm bars.
-
-        Raises
-        ------
-        NotEnoughDataError
-            Fewer than a hundred steps with known sizes.
-        """
-        spreads = np.concatenate([tape["spread_bps"].drop_nulls().to_numpy() for tape in tapes])
-        edges = np.quantile(spreads, np.arange(1, _SPREADS) / _SPREADS) if len(spreads) else np.zeros(_SPREADS - 1)
-        steps = [_transitions(tape, edges) for tape in tapes]
-        before, after, move = (np.concatenate(part) for part in zip(*steps, strict=True))
-        if len(move) < _FEWEST_MOVES:
-            raise NotEnoughDataError("too few bars with sizes", found=len(move), expected=f"{_FEWEST_MOVES} or more")
-        n = _SPREADS * _IMBALANCES
-        mirror = np.arange(n).reshape(_SPREADS, _IMBALANCES)[:, ::-1].ravel()
-        before, after = np.append(before, mirror[before]), np.append(after, mirror[after])
-        move = np.append(move, -move)
-        stay, go, drift = np.zeros((n, n)), np.zeros((n, n)), np.zeros(n)
-        np.add.at(stay, (before[move == 0], after[move == 0]), 1.0)
-        np.add.at(go, (before[move != 0], after[move != 0]), 1.0)
-        np.add.at(drift, before, move)
-        visits = np.maximum(stay.sum(axis=1) + go.sum(axis=1), 1.0)
-        resolvent = np.linalg.inv(np.eye(n) - stay / visits[:, None] * (1.0 - 1e-9))
-        first, onward = resolvent @ (drift / visits), resolvent @ (go / visits[:, None])
-        return cls(edges, _sum_of_moves(first, onward).reshape(_SPREADS, _IMBALANCES))
-
-    def predict(self, bars: pl.DataFrame) -> pl.Series:
-        """Micro-price of every bar, quote currency; null where sizes are unknown."""
-        state = _states(bars, self.edges)
-        known = state >= 0
-        adjusted = bars["mid"].to_numpy() * np.exp(self.adjustment.ravel()[np.where(known, state, 0)] / _BPS)
-        return pl.Series(np.where(known, adjusted, math.nan)).fill_nan(None)
-
-
-def _states(bars: pl.DataFrame, edges: _Floats) -> npt.NDArray[np.int64]:
-    """Number of the state of every bar, -1 where it is unknown."""
-    bid, ask = bars["bid_size"].to_numpy(), bars["ask_size"].to_numpy()
-    spread = bars["spread_bps"].to_numpy()
-    with np.errstate(invalid="ignore", divide="ignore"):
-        imbalance = bid / (bid + ask)
-    known = np.isfinite(imbalance) & np.isfinite(spread) & np.isfinite(bars["mid"].to_numpy())
-    column = np.clip((np.where(known, imbalance, 0.0) * _IMBALANCES).astype(np.int64), 0, _IMBALANCES - 1)
-    row = np.searchsorted(edges, np.where(known, spread, 0.0), side="right")
-    return np.where(known, row * _IMBALANCES + column, -1)
-
-
-def _transitions(bars: pl.DataFrame, edges: _Floats) -> tuple[npt.NDArray[Any], npt.NDArray[Any], _Floats]:
-    state = _states(bars, edges)
-    known = (state[:-1] >= 0) & (state[1:] >= 0)
-    move = _BPS * np.diff(np.log(bars["mid"].to_numpy()))
-    return state[:-1][known], state[1:][known], move[known]
-
-
-def _sum_of_moves(first: _Floats, onward: _Floats) -> _Floats:
-    total, term = first.copy(), first
-    for _ in range(10_000):
-        term = onward @ term
-        total += term
-        if np.abs(term).max() < 1e-9:
-            return total
-    raise NotEnoughDataError("the micro-price does not settle: too few moves between its states")
 
 
 # --- all of them -----------------------------------------------------------------------------------------------------

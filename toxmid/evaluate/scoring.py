@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,11 +13,13 @@ import polars as pl
 from toxmid.errors import DataError, ParameterError
 from toxmid.evaluate.combining import Moments
 from toxmid.evaluate.rivals import ESTIMATORS, RIVALS
+from toxmid.evaluate.witnesses import WITNESSES
 
 __all__ = ["COMBINED", "Extra", "Scores", "with_extra"]
 
 Extra = Mapping[str, Callable[[pl.DataFrame], pl.Series]]
-# Does the mean price of toxic flow add to the implied mid? With what plain reversal would say as a control.
+# Does the mean price of toxic flow add to the implied mid? With what plain reversal would say as a control, and, where
+# there is one, what a mark price or another venue says.
 COMBINED = ("implied_mid", "toxic_mean", "debiased_mean", "ema_60")
 
 _Floats = npt.NDArray[np.float64]
@@ -114,8 +117,19 @@ class Scores:
             return 0, float("nan"), float("nan")
         return int(rows.sum()), float(self.inside[rows].mean()), float(self.half_width[rows].mean())
 
-    def moments(self, mask: _Mask, names: Sequence[str] = COMBINED) -> Moments:
-        """Sums for the regression of the truth on some estimates."""
+    @property
+    def company(self) -> tuple[str, ...]:
+        """The estimates of the regression: the fixed ones, and those from outside the tape that are there."""
+        return (*COMBINED, *(name for name in WITNESSES if name in self.names))
+
+    def error_of(self, prices: pl.Series, bars: pl.DataFrame, mask: _Mask) -> float:
+        """Mean square error (bps^2) of one more estimate over the rows of a mask; NaN where there are none."""
         rows = self.judged(mask)
-        columns = [self.names.index(name) for name in names]
+        estimate = (_BPS * (prices / bars["mid"]).log()).fill_nan(None).fill_null(0.0).to_numpy()
+        return float(np.mean((estimate - self.truth)[rows] ** 2)) if rows.any() else math.nan
+
+    def moments(self, mask: _Mask) -> Moments:
+        """Sums for the regression of the truth on the estimates of `company`."""
+        rows = self.judged(mask)
+        columns = [self.names.index(name) for name in self.company]
         return Moments.of(self.truth[rows], self.estimate[rows][:, columns])

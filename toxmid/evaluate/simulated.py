@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
-from typing import Any, Final, Literal, get_args
+from typing import Any, ClassVar, Final, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -15,38 +13,41 @@ import polars as pl
 
 from toxmid.errors import NotEnoughDataError, ParameterError
 from toxmid.evaluate.combining import Moments, combine
+from toxmid.evaluate.inputs import Feed, Inputs
+from toxmid.evaluate.markets import (
+    EARLY,
+    FEWEST_SECONDS,
+    POOLED,
+    all_runs,
+    check_names,
+    checked_seeds,
+    phases,
+    ratio_interval,
+    span,
+)
 from toxmid.evaluate.results import Evaluation, Table
 from toxmid.evaluate.rivals import Rivals, checked
-from toxmid.evaluate.scoring import COMBINED, Extra, Scores, with_extra
+from toxmid.evaluate.scoring import Extra, Scores, with_extra
+from toxmid.evaluate.toxic_weight import WEIGHTS, ablation_table, implied_by_weight
+from toxmid.evaluate.witnesses import with_witnesses
+from toxmid.evaluate.words import simulated_answers
 from toxmid.params import Params
-from toxmid.progress import Progress
 from toxmid.replay import replay
-from toxmid.simulate import BOOKS, SCENARIOS, Book, Scenario, Simulation, simulate
+from toxmid.simulate import SCENARIOS, Book, Scenario, Simulation, simulate
 
 __all__ = ["SimulatedEvaluation", "evaluate_simulated"]
 
-Inputs = Literal["quotes", "trades", "book"]
-Feed = Literal["full", "throttled", "none"]
+Touch = Literal["quotes", "trades", "book"]
 
-_SECOND: Final = 1_000_000_000
-_WARM: Final = 300  # s until estimators are ready
-_STRESS_WINDOW: Final = 120  # s
-_STRESS_VOLUME: Final = 50.0  # BTC-equivalents of true liquidation flow in it
-_NEWS_WINDOW: Final = 300  # s after the news
-_FEWEST_SECONDS: Final = 30  # of stress that make a run count
-_EARLY: Final = 60  # s: the first part of an episode
-_RESAMPLES: Final = 2_000
-_TRAINING_RUNS: Final = 8  # per scenario
-_POOLED: Final = ("flush", "news", "mixed", "info")
-_CHUNK: Final = 8
 _AS_THEY_ARE: Final = {name: pl.col(name) for name in ("estimator", "seconds", "mse", "bias", "fallback")}
 
-_Mask = npt.NDArray[np.bool_]
 _Floats = npt.NDArray[np.float64]
 
 
 class SimulatedEvaluation(Evaluation):
     """Table of `evaluate_simulated`, with what lies under it."""
+
+    kind: ClassVar[str] = "simulated"
 
     @property
     def runs(self) -> pl.DataFrame:
@@ -63,6 +64,11 @@ class SimulatedEvaluation(Evaluation):
         """Whether the mean price of toxic flow adds to the implied mid, by scenario and phase of the episode."""
         return self.tables["encompassing"].frame
 
+    @property
+    def ablation(self) -> pl.DataFrame:
+        """What a weight of the way to the de-biased toxic mean does to the implied mid, by scenario."""
+        return self.tables["ablation"].frame
+
 
 @dataclass(frozen=True)
 class _Setup:
@@ -70,25 +76,22 @@ class _Setup:
 
     inputs: Inputs
     book: Book
-    feed: Feed
     params: Params | None
     duration: float
     extra: Extra
+    weights: tuple[float, ...]
 
     def simulated(self, scenario: Scenario, seed: int) -> Simulation:
         return simulate(scenario, seed=seed, book=self.book, duration=self.duration)
 
     def bars(self, tape: Simulation) -> pl.DataFrame:
-        feeds = {"full": "liquidations", "throttled": "liquidations_throttled"}
-        played = replay(
-            trades=tape.trades,
-            quotes=tape.quotes if self.inputs == "quotes" else None,
-            book=tape.book if self.inputs == "book" else None,
-            liquidations=getattr(tape, feeds[self.feed]) if self.feed in feeds else None,
-            params=self.params,
-            instrument=tape.instrument,
-        )
+        played = replay(**self.inputs.tapes(tape), params=self.params, instrument=tape.instrument)
         return checked(played.bars)
+
+    def estimates(self, rivals: Rivals, tape: Simulation, bars: pl.DataFrame) -> pl.DataFrame:
+        elsewhere = {name: tape.references[name] for name in self.inputs.venues}
+        known = with_witnesses(rivals.estimates(bars), bars, tape.mark if self.inputs.mark else None, elsewhere)
+        return with_extra(known, bars, self.extra)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,19 +103,24 @@ class _Run:
     maker: str
     stress: pl.DataFrame
     coverage: list[dict[str, Any]]
+    company: tuple[str, ...]
     moments: dict[str, Moments]
+    by_weight: dict[float, float]  # mean square error of the implied mid in stress
 
 
 def evaluate_simulated(
     seeds: Iterable[int] = range(100),
     scenarios: Sequence[Scenario] = SCENARIOS,
     *,
-    inputs: Inputs = "quotes",
+    inputs: Touch = "quotes",
     book: Book = "shallow",
     feed: Feed = "full",
+    mark: bool = False,
+    references: Sequence[str] = (),
     params: Params | None = None,
     training: Iterable[int] | None = None,
     state_space: bool = True,
+    ablation: Sequence[float] = WEIGHTS,
     extra: Extra | None = None,
     duration: float = 1800.0,
     workers: int = 1,
@@ -137,6 +145,10 @@ def evaluate_simulated(
         What a sweep leaves behind.
     feed : {"full", "throttled", "none"}
         Every liquidation; at most one per second; no feed, so that the flow's toxicity is inferred.
+    mark : bool
+        Give the mark price and the index too; rivals made of them join the table.
+    references : sequence of str
+        Other venues of the coin to give: ``"clean", "mixed", "toxic"``. The rival made of them joins the table.
     params : Params, optional
         Of the engine.
     training : iterable of int, optional
@@ -145,6 +157,8 @@ def evaluate_simulated(
         `seeds`.
     state_space : bool
         Whether to fit the state space (some seconds).
+    ablation : sequence of float
+        Weights of the way to the de-biased toxic mean (``weight_toxic``) that are tried as well; a replay each.
     extra : mapping of str to function, optional
         Further estimators: each takes bars and gives a Series of prices, null where it says nothing.
     duration : float
@@ -161,7 +175,8 @@ def evaluate_simulated(
         ``.table`` has a row per estimator: ``rmse_<scenario>`` and ``pooled`` in bps; ``ratio`` of the pooled error to
         the quoted mid's with a 95 % bootstrap interval over runs (``ratio_lo, ratio_hi``); ``better``, the share of
         runs with a smaller error than the quoted mid's; ``fallback``, the share of seconds in which it said nothing and
-        the quoted mid stood in. ``.runs``, ``.coverage`` and ``.encompassing`` have the rest.
+        the quoted mid stood in. ``.runs``, ``.coverage``, ``.encompassing`` and
+        ``.ablation`` have the rest, ``.answers`` says it in words.
 
     Raises
     ------
@@ -176,64 +191,29 @@ def evaluate_simulated(
     >>> result.table.row(by_predicate=pl.col("estimator") == "mid", named=True)["ratio"]
     1.0
     """
-    setup = _Setup(inputs, book, feed, params, duration, extra or {})
-    judged, learnt = _checked_seeds(seeds, training)
-    _check_names(setup, scenarios)
+    check_names(scenarios, book)
+    setup = _Setup(_inputs(inputs, feed, mark, references), book, params, duration, extra or {}, tuple(ablation))
+    judged, learnt = checked_seeds(seeds, training)
     rivals = _fitted(setup, scenarios, learnt, state_space)
     jobs = [(scenario, seed) for scenario in scenarios for seed in judged]
-    runs = _all_runs(partial(_run, setup, rivals), jobs, workers, progress)
-    kept = [run for run in runs if run.stress["seconds"][0] >= _FEWEST_SECONDS]
+    runs = all_runs(partial(_run, setup, rivals), jobs, workers, progress)
+    kept = [run for run in runs if run.stress["seconds"][0] >= FEWEST_SECONDS]
     for scenario in scenarios:
         if not any(run.scenario == scenario for run in kept):
-            raise NotEnoughDataError(f"no run of {scenario!r} has {_FEWEST_SECONDS} seconds to judge")
+            raise NotEnoughDataError(f"no run of {scenario!r} has {FEWEST_SECONDS} seconds to judge")
     return _result(setup, scenarios, (judged, learnt), runs, kept)
 
 
-def _checked_seeds(seeds: Iterable[int], training: Iterable[int] | None) -> tuple[list[int], list[int]]:
-    judged = list(seeds)
-    if not judged:
-        raise ParameterError("no seeds", column="seeds", expected="1 or more")
-    last = max(judged)
-    learnt = list(range(last + 1, last + 1 + _TRAINING_RUNS)) if training is None else list(training)
-    both = sorted(set(judged) & set(learnt))
-    if both or not learnt:
-        raise ParameterError("rivals must learn on other runs than they are judged on", column="training", found=both)
-    return judged, learnt
-
-
-def _check_names(setup: _Setup, scenarios: Sequence[str]) -> None:
-    for name, value, known in (
-        ("inputs", setup.inputs, get_args(Inputs)), ("feed", setup.feed, get_args(Feed)), ("book", setup.book, BOOKS),
-    ):  # fmt: skip
-        if value not in known:
-            raise ParameterError("unknown name", column=name, found=value, expected=", ".join(known))
-    strange = [scenario for scenario in scenarios if scenario not in SCENARIOS]
-    if strange or not scenarios:
-        raise ParameterError("unknown scenario", column="scenarios", found=strange, expected=", ".join(SCENARIOS))
+def _inputs(touch: str, feed: Feed, mark: bool, references: Sequence[str]) -> Inputs:
+    if touch not in get_args(Touch):
+        raise ParameterError("unknown name", column="inputs", found=touch, expected=", ".join(get_args(Touch)))
+    return Inputs(quotes=touch == "quotes", book=touch == "book", feed=feed, mark=mark, venues=tuple(references))
 
 
 def _fitted(setup: _Setup, scenarios: Sequence[Scenario], seeds: Sequence[int], state_space: bool) -> Rivals:
     calm = [setup.bars(setup.simulated("calm", seed)) for seed in seeds]
     stress = [setup.bars(setup.simulated(s, seed)) for s in scenarios if s != "calm" for seed in seeds]
     return Rivals.fit(calm, stress, state_space=state_space)
-
-
-def _all_runs(run: partial[_Run], jobs: Sequence[tuple[Scenario, int]], workers: int, progress: bool) -> list[_Run]:
-    if workers < 1:
-        raise ParameterError("out of range", column="workers", found=workers, expected="1 or more")
-    with Progress(label="runs", quiet=not progress) as bar:
-        done = []
-        if workers == 1:
-            for job in jobs:
-                done.append(run(job))
-                bar.advance(1)
-            return done
-        # A forked polars deadlocks on the locks of its dead threads.
-        with ProcessPoolExecutor(workers, mp_context=get_context("forkserver")) as pool:
-            for result in pool.map(run, jobs, chunksize=_CHUNK):
-                done.append(result)
-                bar.advance(1)
-        return done
 
 
 # --- one run ---------------------------------------------------------------------------------------------------------
@@ -243,12 +223,12 @@ def _run(setup: _Setup, rivals: Rivals, job: tuple[Scenario, int]) -> _Run:
     scenario, seed = job
     tape = setup.simulated(scenario, seed)
     bars = setup.bars(tape)
-    estimates = with_extra(rivals.estimates(bars), bars, setup.extra)
     truth = bars.select("ts").join_asof(tape.truth, on="ts")["mid"]
-    scores = Scores.of(estimates, bars, truth)
-    stress, calm, early = _phases(tape, bars)
+    scores = Scores.of(setup.estimates(rivals, tape, bars), bars, truth)
+    stress, calm, early = phases(tape, bars)
     parts = {"calm": calm} if scenario == "calm" else {"stress": stress, "calm": calm}
-    phases = {"all": stress, f"first {_EARLY} s": stress & early, "later": stress & ~early}
+    when = {"all": stress, f"first {EARLY} s": stress & early, "later": stress & ~early}
+    weighted = implied_by_weight(setup.inputs.tapes(tape), bars, setup.weights, setup.params, tape.instrument)
     return _Run(
         scenario=scenario,
         seed=seed,
@@ -258,49 +238,10 @@ def _run(setup: _Setup, rivals: Rivals, job: tuple[Scenario, int]) -> _Run:
             dict(zip(("part", "seconds", "covered", "half_width"), (part, *scores.coverage(mask)), strict=True))
             for part, mask in parts.items()
         ],
-        moments={phase: scores.moments(mask) for phase, mask in phases.items()},
+        company=scores.company,
+        moments={phase: scores.moments(mask) for phase, mask in when.items()},
+        by_weight={weight: scores.error_of(implied, bars, stress) for weight, implied in weighted.items()},
     )
-
-
-def _phases(tape: Simulation, bars: pl.DataFrame) -> tuple[_Mask, _Mask, _Mask]:
-    """Bars to judge, bars that are calm for certain, and bars in the first part of an episode."""
-    ts = bars["ts"].to_physical().to_numpy()
-    warm = ts >= tape.start + _WARM * _SECOND
-    if tape.scenario == "calm":
-        return warm, warm, np.zeros_like(warm)
-    before = warm & (ts < _first_shock(tape))
-    if tape.scenario == "info":
-        since = _since_news(tape, ts)
-        return warm & (since > 0) & (since <= _NEWS_WINDOW), before, since <= _EARLY
-    stress = warm & (_forced_volume(tape, ts) > _STRESS_VOLUME)
-    return stress, before & ~stress, _run_length(stress) <= _EARLY
-
-
-def _first_shock(tape: Simulation) -> int:
-    return tape.start + int(min(shock.start for shock in tape.shocks) * _SECOND)
-
-
-def _since_news(tape: Simulation, ts: npt.NDArray[np.int64]) -> _Floats:
-    """Seconds since the last news; negative before the first."""
-    starts = np.array([tape.start + int(shock.start * _SECOND) for shock in tape.shocks])
-    last = np.maximum(np.searchsorted(starts, ts, side="right") - 1, 0)
-    return np.asarray((ts - starts[last]) / _SECOND, dtype=np.float64)
-
-
-def _forced_volume(tape: Simulation, ts: npt.NDArray[np.int64]) -> _Floats:
-    """True liquidation volume of the last 120 s, BTC-equivalents."""
-    forced = tape.liquidations
-    times = forced["ts"].to_physical().to_numpy()
-    total = np.concatenate([[0.0], np.cumsum(forced["size"].to_numpy())]) / tape.size_scale
-    upto, before = (np.searchsorted(times, ts - lag, side="right") for lag in (0, _STRESS_WINDOW * _SECOND))
-    return np.asarray(total[upto] - total[before], dtype=np.float64)
-
-
-def _run_length(mask: _Mask) -> npt.NDArray[np.int64]:
-    """How many bars in a row up to each have been in the mask."""
-    index = np.arange(len(mask))
-    last_outside = np.maximum.accumulate(np.where(mask, -1, index))
-    return index - last_outside
 
 
 # --- tables ----------------------------------------------------------------------------------------------------------
@@ -317,41 +258,42 @@ def _result(
         run.stress.select(scenario=pl.lit(run.scenario), seed=pl.lit(run.seed), maker=pl.lit(run.maker), **_AS_THEY_ARE)
         for run in kept
     )
-    pooled: list[str] = [s for s in scenarios if s in _POOLED] or [*scenarios]
+    pooled: list[str] = [s for s in scenarios if s in POOLED] or [*scenarios]
     counts = {s: sum(run.scenario == s for run in kept) for s in scenarios}
     settings = {
-        "inputs": setup.inputs, "book": setup.book, "feed": setup.feed, "seeds": _span(seeds[0]),
-        "training": _span(seeds[1]), "duration": f"{setup.duration:g} s",
-        "runs": ", ".join(f"{s} {n}" for s, n in counts.items()),
+        "inputs": str(setup.inputs), "book": setup.book, "seeds": span(seeds[0]), "training": span(seeds[1]),
+        "duration": f"{setup.duration:g} s", "runs": ", ".join(f"{s} {n}" for s, n in counts.items()),
     }  # fmt: skip
+    main, coverage = _main_table(long, scenarios, pooled), _coverage(runs, scenarios)
+    encompassing, ablation = _encompassing(kept, scenarios), _ablation(kept, pooled)
     tables = {
         "table": Table(
-            _main_table(long, scenarios, pooled),
+            main,
             "Root mean square distance from the hidden mid in seconds of stress, bps. Pooled over "
             f"{', '.join(pooled)}; ratio to the quoted mid with its 95 % interval over runs.",
         ),
-        "coverage": Table(
-            _coverage(runs, scenarios), "How often the 90 % interval of the implied mid holds the hidden mid."
+        "coverage": Table(coverage, "How often the 90 % interval of the implied mid holds the hidden mid."),
+        "ablation": Table(
+            ablation,
+            "Error of the implied mid with a weight of the way to the de-biased toxic mean, and its ratio to that "
+            "without, with a 95 % interval over runs.",
         ),
         "encompassing": Table(
-            _encompassing(kept, scenarios),
+            encompassing,
             "Hidden less quoted mid regressed on estimates less quoted mid, together; errors clustered by run. A "
             "coefficient of zero: the others say all that this one knows.",
+            in_full=False,
         ),
-        "runs": Table(long, "Every run that counts."),
+        "runs": Table(long, "Every run that counts.", in_full=False),
     }
     notes = (
         "Simulated markets: rankings and ways of failing carry over to real ones better than the size of any gain.",
-        f"Runs with fewer than {_FEWEST_SECONDS} seconds to judge are left out.",
+        f"Runs with fewer than {FEWEST_SECONDS} seconds to judge are left out.",
         "Where an estimator says nothing the quoted mid stands in; `fallback` is the share of such seconds.",
         "Rivals that learn do so on runs of other seeds with the same inputs, book and feed.",
     )
-    return SimulatedEvaluation("Estimators against a hidden mid", settings, tables, notes)
-
-
-def _span(seeds: Sequence[int]) -> str:
-    whole = list(seeds) == list(range(seeds[0], seeds[-1] + 1))
-    return f"{seeds[0]}–{seeds[-1]}" if whole and len(seeds) > 1 else ", ".join(map(str, seeds))
+    answers = simulated_answers(main, coverage, encompassing, ablation)
+    return SimulatedEvaluation("Estimators against a hidden mid", settings, tables, notes, answers)
 
 
 def _main_table(long: pl.DataFrame, scenarios: Sequence[str], pooled: Sequence[str]) -> pl.DataFrame:
@@ -361,17 +303,17 @@ def _main_table(long: pl.DataFrame, scenarios: Sequence[str], pooled: Sequence[s
     silent = {s: _matrix(long.filter(pl.col("scenario") == s), "fallback", names) for s in pooled}
     base = names.index("mid")
     total = np.mean([errors[s].mean(axis=0) for s in pooled], axis=0)
-    low, high = _ratio_interval([errors[s] for s in pooled], base)
+    low, high = ratio_interval([errors[s] for s in pooled], base)
     stacked = np.concatenate([errors[s] for s in pooled])
     return pl.DataFrame(
         {
             "estimator": names,
-            **{f"rmse_{s}": np.sqrt(errors[s].mean(axis=0)) for s in scenarios},
-            "pooled": np.sqrt(total),
             "ratio": np.sqrt(total / total[base]),
             "ratio_lo": low,
             "ratio_hi": high,
             "better": (stacked < stacked[:, [base]]).mean(axis=0),
+            "pooled": np.sqrt(total),
+            **{f"rmse_{s}": np.sqrt(errors[s].mean(axis=0)) for s in scenarios},
             "fallback": np.mean([silent[s].mean(axis=0) for s in pooled], axis=0),
         }
     ).sort("pooled", maintain_order=True)
@@ -380,19 +322,6 @@ def _main_table(long: pl.DataFrame, scenarios: Sequence[str], pooled: Sequence[s
 def _matrix(long: pl.DataFrame, column: str, names: Sequence[str]) -> _Floats:
     """Runs by estimators."""
     return np.asarray(long[column].to_numpy().reshape(-1, len(names)), dtype=np.float64)
-
-
-def _ratio_interval(errors: Sequence[_Floats], base: int) -> tuple[_Floats, _Floats]:
-    """95 % bootstrap interval of the ratio of pooled errors: runs are drawn anew within each scenario, all estimators
-    of a run together."""
-    rng = np.random.default_rng(0)
-    totals = np.zeros((_RESAMPLES, errors[0].shape[1]))
-    for error in errors:
-        runs = len(error)
-        weights = rng.multinomial(runs, np.full(runs, 1.0 / runs), size=_RESAMPLES) / runs
-        totals += weights @ error
-    low, high = np.quantile(np.sqrt(totals / totals[:, [base]]), [0.025, 0.975], axis=0)
-    return low, high
 
 
 def _coverage(runs: Sequence[_Run], scenarios: Sequence[str]) -> pl.DataFrame:
@@ -410,14 +339,17 @@ def _coverage(runs: Sequence[_Run], scenarios: Sequence[str]) -> pl.DataFrame:
 
 
 def _encompassing(runs: Sequence[_Run], scenarios: Sequence[str]) -> pl.DataFrame:
-    parts = []
-    stressed = [s for s in scenarios if s in _POOLED]
+    parts, company = [], runs[0].company
+    stressed = [s for s in scenarios if s in POOLED]
     for scenario in [*stressed, *(["all"] if len(stressed) > 1 else [])]:
-        chosen = [run for run in runs if run.scenario == scenario or (scenario == "all" and run.scenario in _POOLED)]
+        chosen = [run for run in runs if run.scenario == scenario or (scenario == "all" and run.scenario in POOLED)]
         for phase in chosen[0].moments:
             clusters = [run.moments[phase] for run in chosen if run.moments[phase].rows]
-            parts.append(combine(clusters, COMBINED, group={"scenario": scenario, "phase": phase}))
-    empty = combine([], COMBINED, group={"scenario": "", "phase": ""}).clear()
+            parts.append(combine(clusters, company, group={"scenario": scenario, "phase": phase}))
+    empty = combine([], company, group={"scenario": "", "phase": ""}).clear()
     return pl.concat(parts) if parts else empty
 
 
+def _ablation(runs: Sequence[_Run], pooled: Sequence[str]) -> pl.DataFrame:
+    errors = {s: np.array([list(run.by_weight.values()) for run in runs if run.scenario == s]) for s in pooled}
+    return ablation_table(errors, list(runs[0].by_weight))

@@ -15,6 +15,7 @@ from polars import selectors
 from toxmid.evaluate.inference import Regression, regression
 from toxmid.evaluate.rivals import COLUMNS
 from toxmid.evaluate.scoring import Extra, with_extra
+from toxmid.evaluate.witnesses import with_witnesses
 from toxmid.statespace import StateSpaceResult, bar_seconds
 
 __all__ = ["NEEDED", "RUNGS", "View", "deviations", "numbers", "stress_of", "without_nan"]
@@ -34,13 +35,15 @@ def without_nan(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(selectors.float().fill_nan(None))
 
 
-def deviations(bars: pl.DataFrame, state_space: StateSpaceResult | None, extra: Extra) -> pl.DataFrame:
+def deviations(
+    bars: pl.DataFrame, state_space: StateSpaceResult | None, extra: Extra, mark: pl.DataFrame | None = None
+) -> pl.DataFrame:
     """Every estimate less the mid, bps; 0 where it says nothing and the mid stands in."""
     ema = pl.col("mid").log().ewm_mean(half_life=60.0 / bar_seconds(bars), ignore_nulls=False).exp()
     prices = bars.select(*RUNGS, ema_60=ema)
     if state_space is not None:
         prices = prices.with_columns(state_space=state_space.filter(bars)["implied_mid"])
-    prices = with_extra(prices, bars, extra)
+    prices = with_extra(with_witnesses(prices, bars, mark), bars, extra)
     mid = bars["mid"].log()
     return prices.select(((pl.all().log() - mid) * _BPS).fill_nan(None).fill_null(0.0))
 

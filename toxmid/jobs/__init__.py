@@ -5,9 +5,9 @@ other, so processes or the workers of a Dask cluster share them. Together the pa
 replay over all of its files.
 """
 
-from toxmid.jobs.pairing import Job, pair_files
 from toxmid.jobs.part import Part, Settings
 from toxmid.jobs.run import run_jobs, scan_parts, summarise
 from toxmid.jobs.whole import load_market
+from toxmid.pairing import Job, pair_files
 
 __all__ = ["Job", "Part", "Settings", "load_market", "pair_files", "run_jobs", "scan_parts", "summarise"]

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from toxmid.errors import FileError, ParameterError, ToxmidError
-from toxmid.jobs.pairing import Job
 from toxmid.jobs.part import Part, Settings, part_path, run_part
 from toxmid.jobs.pool import OnPart
+from toxmid.pairing import Job
 
 __all__ = ["run_on_cluster"]
 

@@ -18,8 +18,8 @@ from toxmid import output
 from toxmid.disk import PARTIAL, exclusive, naming
 from toxmid.errors import DataError, ToxmidError
 from toxmid.instrument import Instrument
-from toxmid.jobs.pairing import Job
 from toxmid.merging import INPUTS
+from toxmid.pairing import Job
 from toxmid.params import Params
 from toxmid.readers import Moment, open_tape
 from toxmid.replay import Replay, plan, replay

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Final
 
 from toxmid.errors import ToxmidError
-from toxmid.jobs.pairing import Job
 from toxmid.jobs.part import Part, Settings, part_path, run_part
+from toxmid.pairing import Job
 from toxmid.readers import TapeWarning
 
 __all__ = ["run_here", "run_in_processes"]
@@ -90,7 +90,8 @@ def _drain(
                 future = pool.submit(_run_noting, chain.jobs[0], out, settings, last=last, before=chain.before)
                 running[future] = waiting.pop()
             done, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
+            # Those that died come last, so that no result which has arrived is lost with them.
+            for future in sorted(done, key=_has_died):
                 part = future.result()
                 chain = running.pop(future)
                 chain.advance(part)
@@ -102,6 +103,10 @@ def _drain(
             _count_death(chain, out, deaths, on_part)
         return [chain for chain in (*waiting, *running.values()) if chain.jobs]
     return []
+
+
+def _has_died(future: Future[Part]) -> bool:
+    return isinstance(future.exception(), BrokenProcessPool)
 
 
 def _count_death(chain: _Chain, out: Path, deaths: Counter[str], on_part: OnPart) -> None:

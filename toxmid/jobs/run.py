@@ -16,10 +16,10 @@ from toxmid import output
 from toxmid.errors import FileError, ParameterError
 from toxmid.instrument import Instrument
 from toxmid.jobs.cluster import run_on_cluster
-from toxmid.jobs.pairing import Job
 from toxmid.jobs.part import Part, Settings
 from toxmid.jobs.pool import run_here, run_in_processes
 from toxmid.merging import INPUTS
+from toxmid.pairing import Job
 from toxmid.params import Params
 from toxmid.progress import Progress, format_count, format_seconds
 from toxmid.readers import Moment, TapeWarning

@@ -1,7 +1,8 @@
 """Files in, canonical frames out.
 
-`read_trades` and its sisters read a whole tape; `open_tape` is the door behind them, for reading in bounded memory and
-for asking what was counted out. What a file is, its first lines tell; its name is asked only where these leave a doubt.
+`read` reads a whole tape of any kind, `read_trades` and its sisters those of the four kinds that everybody has;
+`open_tape` is the door behind them, for reading in bounded memory and for asking what was counted out. What a file is,
+its first lines tell; its name is asked only where these leave a doubt.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ from toxmid.errors import DataError, FileError, ParameterError
 from toxmid.instrument import Instrument
 from toxmid.readers import (
     binance_archive,
+    binance_figures,
     bybit,
     databento,
     delimited,
+    deribit,
     hftbacktest,
     hyperliquid,
     lobster,
@@ -37,7 +40,7 @@ from toxmid.readers import (
 from toxmid.readers.base import Format
 from toxmid.readers.files import Head, TapeWarning, read_head
 from toxmid.readers.tape import Opened, Tape
-from toxmid.schema import Kind, parse_time
+from toxmid.schema import KINDS, Kind, parse_time
 
 __all__ = [
     "FORMATS",
@@ -46,6 +49,7 @@ __all__ = [
     "TapeWarning",
     "list_files",
     "open_tape",
+    "read",
     "read_book",
     "read_liquidations",
     "read_quotes",
@@ -56,7 +60,9 @@ __all__ = [
 FORMATS: Final[tuple[Format, ...]] = (
     *tardis.FORMATS,
     *binance_archive.FORMATS,
+    *binance_figures.FORMATS,
     *bybit.FORMATS,
+    *deribit.FORMATS,
     *okx.FORMATS,
     *hyperliquid.FORMATS,
     *databento.FORMATS,
@@ -66,14 +72,14 @@ FORMATS: Final[tuple[Format, ...]] = (
     *hftbacktest.FORMATS,
     *tables.FORMATS,
 )
-_STRANGERS: Final = tardis.STRANGERS | binance_archive.STRANGERS | hyperliquid.STRANGERS
+_STRANGERS: Final = binance_archive.STRANGERS | hyperliquid.STRANGERS
 
 Source: TypeAlias = "str | os.PathLike[str] | Sequence[str | os.PathLike[str]]"
 Moment: TypeAlias = "str | int | dt.date | np.datetime64"
 
 # What may be a tape when a folder is given; checksums, notes and hidden files are not.
 _SUFFIXES: Final = frozenset(
-    {".csv", ".gz", ".zst", ".zip", ".npz", ".npy", ".dbn", ".parquet", ".arrow", ".feather", ".ipc"}
+    {".csv", ".gz", ".zst", ".zip", ".npz", ".npy", ".dbn", ".parquet", ".arrow", ".feather", ".ipc", ".jsonl"}
 )
 
 
@@ -128,7 +134,7 @@ def read_trades(
     >>> tape.columns
     ['ts', 'ts_event', 'price', 'size', 'side', 'id', 'lots']
     """
-    tape = open_tape(
+    return read(
         source,
         "trades",
         format=format,
@@ -138,7 +144,6 @@ def read_trades(
         allow_partial=allow_partial,
         sort=sort,
     )
-    return tape.frame()
 
 
 def read_book(
@@ -178,7 +183,7 @@ def read_book(
     >>> bool(book["snapshot"][0])
     True
     """
-    tape = open_tape(
+    return read(
         source,
         "book",
         format=format,
@@ -188,7 +193,6 @@ def read_book(
         allow_partial=allow_partial,
         sort=sort,
     )
-    return tape.frame()
 
 
 def read_quotes(
@@ -223,7 +227,7 @@ def read_quotes(
     >>> read_quotes("data/tardis/huobi-dm-swap_quotes_2020-05-01_BTC-USD.csv.gz").columns
     ['ts', 'ts_event', 'bid', 'bid_size', 'ask', 'ask_size']
     """
-    tape = open_tape(
+    return read(
         source,
         "quotes",
         format=format,
@@ -233,7 +237,6 @@ def read_quotes(
         allow_partial=allow_partial,
         sort=sort,
     )
-    return tape.frame()
 
 
 def read_liquidations(
@@ -274,7 +277,7 @@ def read_liquidations(
     >>> read_liquidations("data/binance/BTCUSD_PERP-liquidationSnapshot-2024-08-05.zip")["side"].to_list()
     [-1, 1]
     """
-    tape = open_tape(
+    return read(
         source,
         "liquidations",
         format=format,
@@ -284,7 +287,59 @@ def read_liquidations(
         allow_partial=allow_partial,
         sort=sort,
     )
-    return tape.frame()
+
+
+def read(
+    source: Source,
+    kind: Kind,
+    *,
+    format: str | None = None,
+    start: Moment | None = None,
+    end: Moment | None = None,
+    instrument: Instrument | None = None,
+    allow_partial: bool = False,
+    sort: bool = False,
+) -> pl.DataFrame:
+    """Read a tape of any kind.
+
+    Parameters
+    ----------
+    source, format, start, end, instrument, allow_partial, sort
+        As in `read_trades`.
+    kind : str
+        ``"trades", "book", "quotes", "liquidations"``, for which there are functions of their own; ``"mark", "index"``
+        (prices); ``"open_interest"`` (base coin); ``"funding"`` (rate as a fraction, interval in hours, when due);
+        ``"depth_bands"`` (sums of depth from the mid outwards, with a flag where they have stood still too long to be a
+        market); ``"options"`` (summaries with volatilities as fractions).
+
+    Returns
+    -------
+    polars.DataFrame
+        The canonical table of the kind; `toxmid.schema.TABLES` lists columns and units.
+
+    Raises
+    ------
+    FileError, DataError
+        As in `read_trades`.
+    ParameterError
+        No such kind.
+
+    Examples
+    --------
+    >>> ticker = "data/tardis/binance-futures_derivative_ticker_2025-10-10_AVAXUSDT.csv.gz"
+    >>> read(ticker, "funding")["rate"].to_list()
+    [0.0001]
+    """
+    return open_tape(
+        source,
+        kind,
+        format=format,
+        start=start,
+        end=end,
+        instrument=instrument,
+        allow_partial=allow_partial,
+        sort=sort,
+    ).frame()
 
 
 def open_tape(
@@ -304,8 +359,8 @@ def open_tape(
     ----------
     source, format, start, end, instrument, allow_partial, sort
         As in `read_trades`.
-    kind : {"trades", "book", "quotes", "liquidations", "mark"}
-        What to read from it.
+    kind : str
+        What to read from it; see `read`.
 
     Returns
     -------
@@ -317,6 +372,8 @@ def open_tape(
     FileError, DataError, ParameterError
         Nothing to read, a format that is unknown, ambiguous or of another kind, an impossible window.
     """
+    if kind not in KINDS:
+        raise ParameterError("no such kind", column="kind", found=kind, expected=", ".join(KINDS))
     window = (None if start is None else parse_time(start), None if end is None else parse_time(end))
     if window[0] is not None and window[1] is not None and window[0] >= window[1]:
         raise ParameterError("the window ends before it starts", found=[str(start), str(end)])

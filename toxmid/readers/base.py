@@ -9,7 +9,7 @@ from __future__ import annotations
 import abc
 import difflib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -17,7 +17,7 @@ from typing import Any, Final, NoReturn
 import polars as pl
 
 from toxmid.errors import DataError
-from toxmid.readers.files import Block, Head, ahead, blocks
+from toxmid.readers.files import BLOCK, PLAIN_BLOCK, Block, Head, ahead, blocks
 from toxmid.schema import MAX_NS, MIN_NS, Kind, probable_unit
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "Format",
     "Identity",
     "Lines",
+    "PlainRows",
     "Table",
     "TextParser",
     "code",
@@ -78,12 +79,16 @@ class Lines:
 
     `frame` has a row per row of the file, with its number in `row` and its time in `ts` (int64 ns). `read` counts all
     rows these stand for, `excluded` those of them that are not in the frame, by reason. Where the file says whose tape
-    it is row by row, `venue` and `symbol` say so.
+    it is row by row, the columns `venue` and `symbol` say so, or `same` where they are the same in all of these rows.
+    Where the venue numbers its updates, the columns that `toxmid.readers.sequence` wants are there, too. `converted`
+    means that all other columns are those of the canonical table already.
     """
 
     frame: pl.DataFrame
     read: int
     excluded: Mapping[str, int] = field(default_factory=dict)
+    same: Mapping[str, str] = field(default_factory=dict)
+    converted: bool = False
 
 
 @dataclass(frozen=True)
@@ -106,6 +111,8 @@ class Table:
         Sizes are base coin whatever the venue quotes.
     whole : bool
         Every message flagged as a snapshot is a whole book.
+    changing : tuple of str, optional
+        Columns of the file of which one must differ from the row before for a row to say anything new.
     """
 
     columns: Mapping[str, pl.Expr]
@@ -115,6 +122,7 @@ class Table:
     make_expand: Callable[[], Callable[[pl.DataFrame], pl.DataFrame]] | None = None
     base_coin: bool = False
     whole: bool = False
+    changing: tuple[str, ...] = ()
 
     def converter(self) -> Callable[[pl.DataFrame], pl.DataFrame]:
         """Function from rows of the file to canonical columns; times still int64, sizes still as the venue quotes."""
@@ -122,7 +130,7 @@ class Table:
 
         def convert(frame: pl.DataFrame) -> pl.DataFrame:
             frame = frame if expand is None else expand(frame)
-            kept = [name for name in ("row", "ts", "ts_event") if name in frame.columns]
+            kept = [name for name in ("row", "ts", "ts_event", "gap") if name in frame.columns]
             return frame.select(*kept, **self.columns)
 
         return convert
@@ -167,6 +175,9 @@ class Format(abc.ABC):
         return None
 
 
+PlainRows = Callable[[Block], Lines | None]
+
+
 @dataclass(frozen=True)
 class Csv(Format):
     """Text with commas.
@@ -203,6 +214,14 @@ class Csv(Format):
         Names of the columns of files without a header, where they are not those of `dtypes`.
     wide : pattern, optional
         Further columns the format takes as numbers (levels of a book).
+    twins : tuple of str, optional
+        What tells price and size of one level apart in the names of these columns; neither goes without the other.
+    spare : mapping
+        Columns with types that the format knows but can do without.
+    sequence : mapping
+        How the venue numbers its updates, as `toxmid.readers.sequence` wants it; left out where a column is absent.
+    plain : mapping
+        For each kind with a faster way to read plain rows: makes the function that tries it on a block of a file.
     """
 
     name: str
@@ -221,6 +240,10 @@ class Csv(Format):
     separator: str = ","
     names: tuple[str, ...] | None = None
     wide: re.Pattern[str] | None = None
+    twins: tuple[str, str] | None = None
+    spare: Mapping[str, pl.DataType] = field(default_factory=dict)
+    sequence: Mapping[str, pl.Expr] = field(default_factory=dict)
+    plain: Mapping[Kind, Callable[[Csv, Head, Sequence[str]], PlainRows | None]] = field(default_factory=dict)
 
     def labelled(self) -> bool:
         return bool(self.labels)
@@ -254,18 +277,39 @@ class Csv(Format):
         twice = [name for index, name in enumerate(names) if name in names[:index]]
         if twice:
             raise DataError("two columns have one name", file=str(head.path), row=1, column=twice[0])
+        self._check_twins(names, head)
         schema = self._schema(names)
         header = None if self._is_bare(head) else head.lines[0].encode()
         parser = TextParser(head.path, schema, header, separator=self.separator, spaced=self.spaced)
         clock = Clock(self.units, head.path)
-        for block in ahead(blocks(head.path, allow_partial=allow_partial, is_whole=parser.is_whole)):
+        make_plain = self.plain.get(kind)
+        plain = None if make_plain is None else make_plain(self, head, names)
+
+        def any_rows(block: Block) -> Lines:
             lines = parser.parse(block)
             frame = lines.frame.with_columns(
                 clock.nanoseconds(lines.frame, self.arrival).alias("ts"),
                 clock.nanoseconds(lines.frame, self.event).alias("ts_event"),
                 **{label: pl.col(column) for label, column in self.labels.items() if column in schema},
+                **(self.sequence if set(self.spare) <= schema.keys() else {}),
             )
-            yield Lines(frame, lines.read, lines.excluded)
+            return Lines(frame, lines.read, lines.excluded)
+
+        size = BLOCK if plain is None else PLAIN_BLOCK
+        unpacked = ahead(blocks(head.path, allow_partial=allow_partial, is_whole=parser.is_whole, size=size))
+        if plain is None:
+            yield from map(any_rows, unpacked)
+        else:
+            yield from ahead(plain(block) or any_rows(block) for block in unpacked)
+
+    def _check_twins(self, names: tuple[str, ...], head: Head) -> None:
+        if self.twins is None or self.wide is None:
+            return
+        for name in filter(self.wide.fullmatch, names):
+            for one, other in (self.twins, self.twins[::-1]):
+                twin = name.replace(one, other)
+                if twin not in names:
+                    raise DataError("a level lacks a column", file=str(head.path), row=1, column=twin, found=name)
 
     def _has_header(self, head: Head) -> bool:
         return set(self.dtypes) <= set(self._names(head))
@@ -279,7 +323,8 @@ class Csv(Format):
 
     def _schema(self, names: tuple[str, ...]) -> dict[str, pl.DataType]:
         numbers = {name for name in names if self.wide is not None and self.wide.fullmatch(name)}
-        return {name: pl.Float64() if name in numbers else self.dtypes.get(name, pl.String()) for name in names}
+        known = {**dict.fromkeys(numbers, pl.Float64()), **self.dtypes, **self.spare}
+        return {name: known.get(name, pl.String()) for name in names}
 
 
 class Clock:
@@ -334,7 +379,11 @@ def _integers(times: pl.Series) -> pl.Series:
     if times.dtype.is_float():
         return (times * 1e6).round().cast(pl.Int64, strict=False)
     if times.dtype == pl.String:
-        moments = times.str.to_datetime("%+", time_unit="ns", time_zone="UTC", strict=False)
+        text = times.str.strip_chars()
+        moments = text.str.to_datetime("%+", time_unit="ns", time_zone="UTC", strict=False)
+        if moments.null_count():
+            naive = text.str.to_datetime("%Y-%m-%d %H:%M:%S%.f", time_unit="ns", time_zone="UTC", strict=False)
+            moments = moments.fill_null(naive)
         return moments.to_physical()
     return times.cast(pl.Int64)
 
@@ -384,7 +433,7 @@ class TextParser:
         words = last.categories.to_list() if isinstance(last, pl.Enum) else []
         return len(fields) == len(self._schema) and fields[-1].strip() in words
 
-    def _without_headers(self, data: bytes) -> tuple[bytes, int]:
+    def _without_headers(self, data: bytes | bytearray) -> tuple[bytes | bytearray, int]:
         """Blank the headers inside: files of several days put one after another have one at each seam."""
         if self._header is None:
             return data, 0
@@ -393,16 +442,16 @@ class TextParser:
         count = data.count(inside)
         return data.replace(inside, b"\n\n") if count else data, count + leads
 
-    def _read(self, data: bytes, first_row: int) -> pl.DataFrame:
+    def _read(self, data: bytes | bytearray, first_row: int) -> pl.DataFrame:
         try:
             return pl.read_csv(self._names + data, schema=self._schema, separator=self._separator)
         except pl.exceptions.PolarsError as error:
             raise self._locate(data, first_row, error) from None
 
-    def _locate(self, data: bytes, first_row: int, error: Exception) -> DataError:
+    def _locate(self, data: bytes | bytearray, first_row: int, error: Exception) -> DataError:
         """Find what the parser could not read: it names no row."""
         width = len(self._schema)
-        for index, line in enumerate(data.split(b"\n")):
+        for index, line in enumerate(bytes(data).split(b"\n")):
             fields = line.decode("utf-8", "replace").split(self._separator)
             if len(fields) > width:
                 found = fields[width:]

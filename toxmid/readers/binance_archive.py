@@ -7,6 +7,7 @@ in the file: spot has one column more, and USD-M and COIN-M differ by the symbol
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping
 from typing import Any, Final
@@ -18,11 +19,12 @@ from toxmid.readers.base import FLAGS, SIDES, TAKER, Csv, Identity, Table, code,
 from toxmid.readers.files import Head
 from toxmid.schema import Kind
 
-__all__ = ["BARE_KLINE", "FORMATS", "KLINES", "STRANGERS"]
+__all__ = ["BARE_KLINE", "FORMATS", "KLINES", "STRANGERS", "is_delivery", "symbol_of", "venue_names"]
 
 _INT, _NUMBER, _TIME, _FLAG = r"\d+", r"[\d.]+", r"\d{13}(?:\d{3})?", r"(?i:true|false|1|0)"
 _SYMBOL: Final = re.compile(
-    r"(?:^|[\s/])([A-Z0-9]{4,}(?:_PERP|_\d{6})?)-(?:aggTrades|trades|bookTicker|liquidationSnapshot)"
+    r"(?:^|[\s/])([A-Z0-9]{4,}(?:_PERP|_\d{6})?)"
+    r"-(?:aggTrades|trades|bookTicker|liquidationSnapshot|metrics|fundingRate|bookDepth)"
 )
 _DELIVERY: Final = re.compile(_SYMBOL.pattern.replace("(?:_PERP|_\\d{6})?", "(?:_PERP|_\\d{6})"))
 _NOT_DELIVERY: Final = re.compile(_SYMBOL.pattern.replace("(?:_PERP|_\\d{6})?", ""))
@@ -30,9 +32,20 @@ _NOT_DELIVERY: Final = re.compile(_SYMBOL.pattern.replace("(?:_PERP|_\\d{6})?", 
 _BUYER_MAKER: Final = pl.when(is_true("is_buyer_maker")).then(-1).otherwise(1).cast(pl.Int8)
 
 
-def _symbol(name: str) -> str | None:
+def symbol_of(name: str) -> str | None:
+    """Symbol in the name of a file of the archive."""
     match = _SYMBOL.search(name)
     return match[1] if match is not None else None
+
+
+def is_delivery(name: str) -> bool:
+    """Whether a file of the archive is of COIN-M, by its name."""
+    return _DELIVERY.search(name) is not None
+
+
+def venue_names(venue: str) -> re.Pattern[str] | None:
+    """Names of files that are not of this venue though they look like it."""
+    return {"binance-futures": _DELIVERY, "binance-delivery": _NOT_DELIVERY}.get(venue)
 
 
 def _archive(
@@ -47,19 +60,22 @@ def _archive(
         units=("ms", "us"),
         tables=tables,
         identity=lambda head: Identity(
-            venue, _symbol(head.name), _contract_value(head) if "base_qty" in dtypes else {}
+            venue, symbol_of(head.name), _contract_value(head) if "base_qty" in dtypes else {}
         ),
         bare=re.compile(bare) if bare is not None else None,
-        excluded_names={"binance-futures": _DELIVERY, "binance-delivery": _NOT_DELIVERY}.get(venue),
+        excluded_names=venue_names(venue),
     )
 
 
 def _contract_value(head: Head) -> Mapping[str, float]:
     """Worth of a COIN-M contract from rows that give a trade both in contracts and in coin, rounded to whole units."""
-    rows = [line.split(",")[1:4] for line in head.lines if line[:1].isdigit()]
-    price, contracts, coin = np.array(rows, dtype=np.float64).reshape(-1, 3).T
-    value = float(np.round(np.median(coin * price / contracts))) if rows else 0.0
-    return {"contract_value": value} if value > 0 else {}
+    values = []
+    for line in head.lines:
+        with contextlib.suppress(ValueError):  # the header, or a row whose fault the parser will name
+            price, contracts, coin = (float(field) for field in line.split(",")[1:4])
+            values += [coin * price / contracts] if contracts > 0 else []
+    value = float(np.round(np.median(values))) if values else 0.0
+    return {"contract_value": value} if 0 < value < np.inf else {}
 
 
 def _trades(name: tuple[str, str], dtypes: Mapping[str, Any], size: str, bare: str) -> Csv:
@@ -113,6 +129,9 @@ def _depth() -> Csv:
         "snapshot": pl.col("update_type").cast(pl.String) == "snap",
     }
 
+    is_snapshot = pl.col("update_type").cast(pl.String) == "snap"
+    update = pl.when(~is_snapshot)
+
     def identity(head: Head) -> Identity:
         symbol = head.lines[1].split(",")[head.header.index("symbol")] if len(head.lines) > 1 else None
         delivery = symbol is not None and re.search(r"_(PERP|\d{6})$", symbol)
@@ -127,6 +146,12 @@ def _depth() -> Csv:
         tables={"book": Table(columns)},
         identity=identity,
         labels={"symbol": "symbol"},
+        spare={"pu": pl.Int64()},
+        sequence={
+            "number": update.then("last_update_id"),
+            "follows": update.then("pu"),
+            "covers": pl.when(is_snapshot).then("last_update_id"),
+        },
     )
 
 
@@ -165,8 +190,5 @@ FORMATS: Final = (
 KLINES: Final = "a Binance kline file, which holds candles"
 STRANGERS: Final = {
     frozenset({"open_time", "close_time"}): KLINES,
-    frozenset({"percentage", "depth"}): "a Binance bookDepth file, which holds sums of depth every 30 seconds",
-    frozenset({"sum_open_interest"}): "a Binance metrics file, which holds open interest every 5 minutes",
-    frozenset({"calc_time", "last_funding_rate"}): "a Binance fundingRate file",
 }
 BARE_KLINE: Final = re.compile(rf"{_TIME}(?:,{_NUMBER}){{5}},{_TIME}(?:,{_NUMBER}){{5}}")

@@ -64,7 +64,7 @@ _SPOT: Final = Csv(
 )
 
 _MESSAGE: Final = pl.Struct(
-    {"type": pl.String, "ts": pl.Int64, "data": pl.Struct({"s": pl.String, "b": LEVELS, "a": LEVELS})}
+    {"type": pl.String, "ts": pl.Int64, "data": pl.Struct({"s": pl.String, "b": LEVELS, "a": LEVELS, "u": pl.Int64})}
 )
 _TOPIC: Final = re.compile(r'\{"topic":"orderbook\.\d+\.([^"]+)"')
 
@@ -99,8 +99,8 @@ class OrderBook(Format):
             frame = decode(messages, "line", _MESSAGE, head.path).unnest("data")
             times = clock.nanoseconds(frame, "ts")
             frame = frame.with_columns(
-                times, times.alias("ts_event"), snapshot=pl.col("type") == "snapshot", symbol="s"
-            )
+                times, times.alias("ts_event"), snapshot=pl.col("type") == "snapshot", symbol="s", number="u"
+            ).with_columns(follows=pl.when(~pl.col("snapshot")).then(pl.col("u") - 1))
             excluded = {"partial_last_line": block.partial} if block.partial else {}
             yield Lines(frame, block.lines + block.partial, excluded)
 

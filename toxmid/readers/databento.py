@@ -26,6 +26,7 @@ _I: Final = pl.Int64()
 _ACTIONS: Final = pl.Enum(["A", "C", "M", "R", "T", "F", "N"])
 _SIDES: Final = pl.Enum(["A", "B", "N"])
 _SNAPSHOT: Final = 32  # flag: the record is part of a snapshot of the book
+_DOUBTFUL: Final = 4  # flag: records of the channel were lost for good, the book may be wrong
 
 _RECORD: Final[dict[str, Any]] = {
     "ts_recv": _I,
@@ -76,6 +77,8 @@ def _databento(name: str, dtypes: dict[str, Any], tables: dict[Kind, Table], mak
         labels={"symbol": "symbol"},
         clock_name="arrival",
         wide=_LEVEL,
+        twins=("_px_", "_sz_"),
+        sequence={"doubtful": (pl.col("flags") & _DOUBTFUL) != 0},
     )
 
 
@@ -86,7 +89,7 @@ def _levels(frame: pl.DataFrame) -> pl.DataFrame:
     sizes = frame.select(name.replace("_px_", "_sz_") for name in columns)
     sides = np.array([1 if name.startswith("bid") else -1 for name in columns], dtype=np.int8)
     long = pl.DataFrame(
-        {name: np.repeat(frame[name].to_numpy(), len(columns)) for name in ("row", "ts", "ts_event")}
+        {name: np.repeat(frame[name].to_numpy(), len(columns)) for name in ("row", "ts", "ts_event", "gap")}
         | {
             "side": np.tile(sides, frame.height),
             "price": prices.to_numpy().ravel(),
@@ -175,7 +178,7 @@ class _ByOrder(Csv):
 _BY_ORDER: Final = Table(
     {name: pl.col(name) for name in ("side", "price", "size", "snapshot")},
     excluded={"unknown_orders": pl.col("unknown"), "other_kinds": pl.col("changes").is_null()},
-    expand=lambda frame: frame.select("row", "ts", "ts_event", "changes").explode("changes").unnest("changes"),
+    expand=lambda frame: frame.select("row", "ts", "ts_event", "gap", "changes").explode("changes").unnest("changes"),
     base_coin=True,
 )
 _BOOK: Final = Table(

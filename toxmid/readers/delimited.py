@@ -47,6 +47,8 @@ _TIMES: Final[Mapping[str, tuple[pl.DataType, str]]] = {
     "ns": (pl.Int64(), "ns"),
     "iso": (pl.String(), "ns"),
 }
+# Tables whose columns are numbers and sides; the others have words and times of their own.
+_DESCRIBED: Final = tuple(kind for kind in KINDS if kind not in ("depth_bands", "options"))
 _SIDES: Final = {"buy": 1, "sell": -1, "unknown": 0, "bid": 1, "ask": -1}
 _KEYS: Final = {"kind", "time", "separator", "header", "venue", "symbol", "columns", "side", "snapshot"}
 _DISTINCT: Final[Mapping[Kind, tuple[str, ...]]] = {"liquidations": ()}
@@ -80,7 +82,7 @@ class _Description:
         strange = sorted(set(values) - _KEYS)
         if strange:
             raise self._error("unknown key", strange[0], ", ".join(sorted(_KEYS)))
-        self._kind: Kind = self._one_of("kind", KINDS)
+        self._kind: Kind = self._one_of("kind", _DESCRIBED)
         self._dtype, self._unit = _TIMES[self._one_of("time", tuple(_TIMES))]
         self._columns = self._checked_columns()
 
@@ -141,7 +143,7 @@ class _Description:
         columns = self._values.get("columns")
         if not isinstance(columns, dict):
             raise self._error("[columns] is missing", None, "canonical name = name in the file")
-        fields = {field.name: field for field in TABLES[self._kind]}
+        fields = {field.name: field for field in TABLES[self._kind] if not field.nullable}
         strange = sorted(set(columns) - set(fields))
         if strange:
             raise self._error(f"no column of {self._kind}", strange[0], ", ".join(fields))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import zipfile
-import zlib
 from collections.abc import Iterator
 from typing import IO, Any, Final
 
@@ -17,7 +16,7 @@ import polars as pl
 
 from toxmid.errors import DataError, FileError
 from toxmid.readers.base import Clock, Format, Identity, Lines, Table
-from toxmid.readers.files import Head
+from toxmid.readers.files import Head, unzipping
 from toxmid.schema import Kind
 
 __all__ = ["FORMATS"]
@@ -123,24 +122,20 @@ class Events(Format):
 def _arrays(head: Head) -> Iterator[np.ndarray[Any, np.dtype[Any]]]:
     """Parts of the array; the archive checks its CRC when it reaches the end, so the end is always reached."""
     with contextlib.ExitStack() as stack:
-        try:
-            file = _opened(head, stack)
-            dtype, count = _header(file, head)
-            done = 0
-            while done < count:
-                data = file.read(min(_ROWS, count - done) * dtype.itemsize)
-                if not data or len(data) % dtype.itemsize:
-                    break
-                yield np.frombuffer(data, dtype=dtype)
-                done += len(data) // dtype.itemsize
-            if done < count:
-                raise FileError(
-                    "the array ends in the middle", file=str(head.path), found=done, expected=f"{count} rows"
-                )
-            if file.read(1):
-                raise FileError("there is something else after the array", file=str(head.path))
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-            raise FileError(f"corrupt npz: {error}", file=str(head.path)) from None
+        stack.enter_context(unzipping(head.path))
+        file = _opened(head, stack)
+        dtype, count = _header(file, head)
+        done = 0
+        while done < count:
+            data = file.read(min(_ROWS, count - done) * dtype.itemsize)
+            if not data or len(data) % dtype.itemsize:
+                break
+            yield np.frombuffer(data, dtype=dtype)
+            done += len(data) // dtype.itemsize
+        if done < count:
+            raise FileError("the array ends in the middle", file=str(head.path), found=done, expected=f"{count} rows")
+        if file.read(1):
+            raise FileError("there is something else after the array", file=str(head.path))
 
 
 def _opened(head: Head, stack: contextlib.ExitStack) -> IO[bytes]:

@@ -51,8 +51,9 @@ def levels(frame: pl.DataFrame) -> pl.DataFrame:
 
     What is no number becomes NaN, and the core counts it.
     """
+    kept = ["row", "ts", "ts_event", "snapshot", *(name for name in ("gap",) if name in frame.columns)]
     halves = [
-        frame.select("row", "ts", "ts_event", "snapshot", pl.lit(side, pl.Int8).alias("side"), level=pl.col(column))
+        frame.select(*kept, pl.lit(side, pl.Int8).alias("side"), level=pl.col(column))
         .filter(pl.col("level").list.len() > 0)
         .explode("level")
         for side, column in ((1, "b"), (-1, "a"))

@@ -6,6 +6,7 @@ updates, best quotes, trades and a REST snapshot of the book, and gives each rea
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from typing import Any, Final
@@ -35,7 +36,9 @@ def _payload(**fields: Any) -> pl.Struct:
 _ORDER: Final = pl.Struct({"s": _TEXT, "S": _TEXT, "ap": _TEXT, "z": _TEXT, "X": _TEXT, "T": _INT})
 _DEPTH: Final = pl.Struct(
     {
-        "data": pl.Struct({"s": _TEXT, "T": _INT, "E": _INT, "u": _INT, "b": LEVELS, "a": LEVELS}),
+        "data": pl.Struct(
+            {"s": _TEXT, "b": LEVELS, "a": LEVELS} | dict.fromkeys(("T", "E", "U", "u", "pu"), _INT)
+        ),
         "lastUpdateId": _INT,
         "symbol": _TEXT,
         "T": _INT,
@@ -84,7 +87,6 @@ class Recording(Format):
                 "snapshot": pl.col("snapshot"),
             },
             excluded={
-                "older_than_snapshot": pl.col("stale"),
                 "empty_messages": (pl.col("b").list.len() + pl.col("a").list.len()) == 0,
             },
             expand=levels,
@@ -185,6 +187,10 @@ def _decoded_book(decoded: pl.DataFrame) -> pl.DataFrame:
         event=pl.coalesce(inner["T"], inner["E"], "T"),
         symbol=pl.coalesce(inner["s"], "symbol"),
         last=pl.coalesce(inner["u"], "lastUpdateId"),
+        # Futures name the update before; spot names the first number that a message covers.
+        number=inner["u"],
+        follows=pl.coalesce(inner["pu"], inner["U"] - 1),
+        covers=pl.col("lastUpdateId"),
         snapshot=pl.col("lastUpdateId").is_not_null(),
         b=pl.coalesce(inner["b"], "bids"),
         a=pl.coalesce(inner["a"], "asks"),
@@ -194,44 +200,49 @@ def _decoded_book(decoded: pl.DataFrame) -> pl.DataFrame:
 class _Book:
     """Puts REST snapshots and streamed updates of one file in step.
 
-    A snapshot travels slower than the stream: when it arrives, updates newer than it have arrived already, and updates
-    older than it may still come. The former are put into the snapshot, so that it is the book as known at that moment;
-    the latter are marked stale. Without this the book is wrong at the start of every recording.
+    A snapshot travels slower than the stream: when it arrives, updates newer than it have arrived already. They are put
+    into the snapshot, so that it is the book as known at that moment. Without this the book is wrong at the start of
+    every recording. (Updates older than the snapshot may still come; their numbers tell them.)
     """
 
     _KEPT = 1000  # messages; more than a venue sends while a REST call is under way
 
     def __init__(self) -> None:
-        self._floor: int | None = None  # update id of the last snapshot
         self._recent: pl.DataFrame | None = None
 
     def follow(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """Mark stale updates and complete the snapshots among the messages of a block."""
+        """Complete the snapshots among the messages of a block."""
         updates = pl.concat([self._recent, frame]) if self._recent is not None else frame
         for index in frame["snapshot"].arg_true():
             frame = self._complete(frame, index, updates.filter(~pl.col("snapshot")))
-        floor = pl.when("snapshot").then("last").forward_fill().fill_null(pl.lit(self._floor, pl.Int64))
-        result = frame.with_columns(floor=floor).with_columns(
-            stale=(~pl.col("snapshot") & (pl.col("last") <= pl.col("floor"))).fill_null(False)
-        )
-        if result.height:
-            self._floor = result["floor"][-1]
+        if updates.height:
             self._recent = updates.tail(self._KEPT)
-        return result.drop("floor")
+        return frame
 
     @staticmethod
     def _complete(frame: pl.DataFrame, index: int, updates: pl.DataFrame) -> pl.DataFrame:
         snapshot = frame[index]
         row, last = snapshot["row"][0], snapshot["last"][0]
-        newer = updates.filter((pl.col("row") < row) & (pl.col("last") > last))
+        earlier = updates.filter(pl.col("row") < row)
+        # Numbers from before the venue began to count anew say nothing of what is newer.
+        anew = (pl.col("number") < pl.col("number").shift(1)) & (pl.col("follows").shift(-1) == pl.col("number"))
+        beginnings = earlier.select(anew.fill_null(False).alias("anew"))["anew"].arg_true()
+        newer = earlier[int(beginnings[-1]) if len(beginnings) else 0 :].filter(pl.col("last") > last)
         changes = {half: [_merged(snapshot[half][0].to_list(), newer[half].to_list())] for half in ("b", "a")}
         completed = snapshot.with_columns(pl.Series(half, levels, dtype=LEVELS) for half, levels in changes.items())
         return pl.concat([frame[:index], completed, frame[index + 1 :]])
 
 
 def _merged(levels: list[list[str]], updates: list[list[list[str]]]) -> list[list[str]]:
-    """Half of a book after updates: the last size of each price, without the deleted ones."""
-    book = {float(price): [price, size] for price, size in (level[:2] for level in levels)}
-    for update in updates:
-        book |= {float(level[0]): level[:2] for level in update}
-    return [level for level in book.values() if float(level[1]) > 0]
+    """Half of a book after updates: the last size of each price, without the deleted ones. What is no number stays, for
+    the core to count."""
+    book = {_figure(level, 0): level[:2] for level in itertools.chain(levels, *updates)}
+    return [level for level in book.values() if _figure(level, 1) != 0]
+
+
+def _figure(level: list[str], index: int) -> float | tuple[str, ...]:
+    """Price or size of a level; the level itself where that is no number."""
+    try:
+        return float(level[index])
+    except (ValueError, TypeError, IndexError):
+        return tuple(level)

@@ -33,6 +33,8 @@ class Differences:
         rows = rows.with_columns(message=pl.col("row").rle_id().cast(pl.Int64))
         messages = rows.group_by("message", maintain_order=True).agg(pl.exclude(*_LEVEL, "size").first())
         follows = messages["snapshot"] & messages["snapshot"].shift(1, fill_value=self._last is not None)
+        if "gap" in messages.columns:
+            follows &= ~messages["gap"]
         following = messages.filter(follows)
         levels = rows.filter("snapshot").select(*_LEVEL, "size")
         if self._last is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, Final
 
 import polars as pl
@@ -14,12 +14,14 @@ import pyarrow.parquet
 
 from toxmid.errors import DataError, FileError
 from toxmid.readers.base import Format, Identity, Lines, Table
-from toxmid.readers.files import Head
+from toxmid.readers.files import Head, ahead
 from toxmid.schema import KINDS, TABLES, Kind, canonical
 
 __all__ = ["FORMATS"]
 
 _ROWS: Final = 1 << 20
+_LABELS: Final = ("venue", "symbol")
+_SHORT: Final = 60  # bytes
 _SURE: Final = ("given", "known", "found")  # an assumption of a venue's table is made again, and told as one
 
 
@@ -49,11 +51,13 @@ class Columnar(Format):
             instrument = facts["instrument"]
             sure = [name for name in ("tick", "lot", "contract_value") if instrument["origin"][name] in _SURE]
             return Identity(instrument["venue"], instrument["symbol"], {name: instrument[name] for name in sure})
-        present = [name for name in ("venue", "symbol") if name in self._names(head)]
+        # A table of options is of many; whose each row is, is part of it.
+        labels = ("venue",) if "options" in self.kinds(head) else ("venue", "symbol")
+        present = [name for name in labels if name in self._names(head)]
         if not present:
             return Identity()
-        first = next(self._batches(head), None)
-        if first is None or first.height == 0:
+        first, _ = next(self._batches(head), (pl.DataFrame(), {}))
+        if first.height == 0:
             return Identity()
         return Identity(**{name: first[name][0] for name in present})
 
@@ -64,13 +68,20 @@ class Columnar(Format):
             return (facts["kind"],)
         names = set(self._names(head))
         fitting = [kind for kind in KINDS if {field.name for field in TABLES[kind] if not field.optional} <= names]
-        fitting = [kind for kind in fitting if kind != "mark" or fitting == ["mark"]]
         named = [kind for kind in fitting if re.search(kind, head.path.name)]
-        return tuple(named or fitting)
+        if named or "options" in fitting:
+            return tuple(named or ["options"])
+        # A time and a figure are part of many tables. Where they are all there is, a price is a mark.
+        events = [kind for kind in fitting if kind in ("trades", "book", "quotes", "liquidations")]
+        return tuple(events or [kind for kind in fitting if kind != "index"])
 
     def lines(self, head: Head, kind: Kind, *, allow_partial: bool) -> Iterator[Lines]:
+        # Decoding releases the interpreter lock, so it runs beside whoever uses the rows.
+        return ahead(self._lines(head, kind))
+
+    def _lines(self, head: Head, kind: Kind) -> Iterator[Lines]:
         row = 0
-        for frame in self._batches(head):
+        for frame, known in self._batches(head, kind):
             try:
                 table = canonical(frame, kind)
             except DataError as error:
@@ -83,13 +94,13 @@ class Columnar(Format):
                     found=error.found,
                     expected=error.expected,
                 ) from None
-            times = pl.col("^ts(_event)?$").to_physical()
-            labels = [frame[name].cast(pl.String) for name in ("venue", "symbol") if name in frame.columns]
-            yield Lines(table.with_columns(times, *labels).with_row_index("row", row), table.height)
+            times = [table[name].cast(pl.Int64) for name in ("ts", "ts_event") if name in table.columns]
+            labels = [frame[name] for name in _LABELS if name in frame.columns and name not in table.columns]
+            same = known | {label.name: word for label in labels if (word := _only_word(label)) is not None}
+            varying = [label.cast(pl.String) for label in labels if label.name not in same]
+            rows = table.with_columns(*times, *varying).with_row_index("row", row)
+            yield Lines(rows, table.height, same=same, converted=True)
             row += table.height
-
-    def converter(self, kind: Kind) -> Callable[[pl.DataFrame], pl.DataFrame]:
-        return lambda frame: frame
 
     def _facts(self, head: Head) -> dict[str, Any] | None:
         """What `toxmid.convert` wrote about a file that it made."""
@@ -103,19 +114,33 @@ class Columnar(Format):
         with self._opened(head) as file:
             return list(file.schema_arrow.names if self._container == "parquet" else file.schema.names)
 
-    def _batches(self, head: Head) -> Iterator[pl.DataFrame]:
+    def _batches(self, head: Head, kind: Kind | None = None) -> Iterator[tuple[pl.DataFrame, dict[str, str]]]:
+        """Pieces of the file, of which only what the kind needs is read, and labels that the file says once for all."""
         with self._opened(head) as file:
             try:
-                for batch in self._record_batches(file):
-                    yield pl.DataFrame(batch)
+                if isinstance(file, pa.parquet.ParquetFile):
+                    yield from self._groups(file, kind)
+                else:
+                    for index in range(file.num_record_batches):
+                        yield pl.DataFrame(file.get_batch(index)), {}
             except (pa.ArrowException, OSError) as error:
                 raise FileError(f"corrupt {self._container} file: {error}", file=str(head.path)) from None
 
-    def _record_batches(self, file: object) -> Iterator[pa.RecordBatch]:
-        if isinstance(file, pa.parquet.ParquetFile):
-            yield from file.iter_batches(batch_size=_ROWS)
-        elif isinstance(file, pa.ipc.RecordBatchFileReader):
-            yield from (file.get_batch(index) for index in range(file.num_record_batches))
+    def _groups(self, file: pa.parquet.ParquetFile, kind: Kind | None) -> Iterator[tuple[pl.DataFrame, dict[str, str]]]:
+        names = file.schema_arrow.names
+        own = set() if kind is None else {field.name for field in TABLES[kind]}
+        lacks = kind is None or any(field.name not in names for field in TABLES[kind] if not field.optional)
+        needed = set(names) if lacks else {*own, *_LABELS}  # what lacks a column is told with all that it has
+        for index in range(file.num_row_groups):
+            group = file.metadata.row_group(index)
+            known = {name: word for name, word in _constants(group).items() if kind is not None and name not in own}
+            wanted = [name for name in names if name in needed and name not in known]
+            if group.num_rows <= _ROWS:
+                # At once, and in this thread: the cores are busy with what comes before and after.
+                yield _frame(file.read_row_group(index, columns=wanted, use_threads=False)), known
+            else:
+                for batch in file.iter_batches(_ROWS, row_groups=[index], columns=wanted, use_threads=False):
+                    yield _frame(batch), known
 
     def _opened(self, head: Head) -> pa.parquet.ParquetFile | pa.ipc.RecordBatchFileReader:
         try:
@@ -124,6 +149,35 @@ class Columnar(Format):
             return pa.ipc.open_file(pa.memory_map(str(head.path)))
         except (pa.ArrowException, OSError) as error:
             raise FileError(f"corrupt or cut {self._container} file: {error}", file=str(head.path)) from None
+
+
+def _frame(table: pa.Table | pa.RecordBatch) -> pl.DataFrame:
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)
+    return frame
+
+
+def _constants(group: Any) -> dict[str, str]:
+    """Labels that the statistics of a row group say are the same in all of its rows."""
+    found = {}
+    for index in range(group.num_columns):
+        column = group.column(index)
+        statistics = column.statistics if column.path_in_schema in _LABELS else None
+        if statistics is None or not statistics.has_min_max or statistics.null_count != 0:
+            continue
+        least, most = statistics.min, statistics.max
+        # Longer ones may have been cut by whoever wrote them.
+        if isinstance(least, str) and least == most and len(least.encode()) < _SHORT:
+            found[column.path_in_schema] = least
+    return found
+
+
+def _only_word(label: pl.Series) -> str | None:
+    """The word that stands in every row, where the file keeps words once and rows point at them."""
+    if not isinstance(label.dtype, pl.Categorical | pl.Enum) or not label.len() or label.null_count():
+        return None
+    codes = label.to_physical()
+    return str(label[0]) if codes.min() == codes.max() else None
 
 
 FORMATS: Final = (Columnar("parquet", "parquet"), Columnar("arrow", "arrow"))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Any, Final, cast
 
 import numpy as np
 import polars as pl
@@ -14,16 +14,18 @@ import polars as pl
 from toxmid.errors import DataError
 from toxmid.instrument import Instrument
 from toxmid.readers.base import Format, Identity, Lines, Table, divided
-from toxmid.readers.files import Head, expected_rows, fingerprint
+from toxmid.readers.files import GUNZIP, Head, expected_rows, fingerprint, is_gzip
 from toxmid.readers.order import in_order
+from toxmid.readers.sequence import UpdateNumbers
 from toxmid.readers.snapshots import Differences
 from toxmid.schema import MIN_NS, Kind, canonical, empty
 
 __all__ = ["Opened", "Tape"]
 
 _REMEMBERED: Final = 1 << 20  # rows among which a duplicate is looked for
-_OWN: Final = ("row", "ts", "ts_event", "venue", "symbol")  # columns that the readers add
-_SIZES: Final = {"size": "price", "bid_size": "bid", "ask_size": "ask"}  # size and the price it trades at
+_OWN: Final = ("row", "ts", "ts_event", "venue", "symbol", "gap")  # columns that the readers add
+# Size and the price it trades at; a table of open interest keeps a price for this purpose only.
+_SIZES: Final = {"size": "price", "bid_size": "bid", "ask_size": "ask", "open_interest": "price"}
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ class Tape:
                 "format": file.format.name,
                 "bytes": file.head.path.stat().st_size,
                 "sha256": fingerprint(file.head.path),
+                **({"unpacked_by": GUNZIP} if is_gzip(file.head.path) else {}),
             }
             for file in self._files
         ]
@@ -135,23 +138,29 @@ class Tape:
         return pl.concat(frames, how="diagonal") if frames else empty(self.kind)
 
     def _canonical_frames(self, ordered: bool) -> Iterator[pl.DataFrame]:
-        seen, differences, order = _Seen(), Differences(), _Order()
+        seen, latest, numbers, lost = _Seen(), _Latest(), UpdateNumbers(), _Lost()
+        differences, order = Differences(), _Order()
         converters = {file.format.name: file.format.converter(self.kind) for file in self._files}
         for file in self._files:
             table, convert = file.format.tables[self.kind], converters[file.format.name]
             for lines in file.format.lines(file.head, self.kind, allow_partial=self._allow_partial):
-                frame = self._judged(lines, table, file, seen)
+                numbered = replace(lines, frame=lost.numbered(numbers.flagged(lines.frame)))
+                frame = lost.marked(self._judged(numbered, table, file, seen, latest))
                 if ordered:
                     order.check(frame, file)
-                rows = self._in_base_coin(convert(frame), table, file)
+                rows = self._in_base_coin(frame if lines.converted else convert(frame), table, file)
                 rows = differences.apply(rows) if table.whole else rows
+                if "gap" in rows.columns:  # of a message with many levels, the first one tells
+                    rows = rows.with_columns(pl.col("gap") & (pl.col("row") != pl.col("row").shift(1)).fill_null(True))
                 yield canonical(rows, self.kind, instrument=self.instrument)
 
-    def _judged(self, lines: Lines, table: Table, file: Opened, seen: _Seen) -> pl.DataFrame:
+    def _judged(self, lines: Lines, table: Table, file: Opened, seen: _Seen, latest: _Latest) -> pl.DataFrame:
         """Rows that are market data of this instrument and window, the others counted."""
         self._read += lines.read
         self._excluded.update(lines.excluded)
-        frame = self._of_instrument(lines.frame, file)
+        frame = self._of_instrument(self._labelled(lines), file)
+        if "late" in frame.columns:
+            frame = self._without(frame, "late_updates", frame["late"]).drop("late")
         for reason, rows in table.excluded.items():
             frame = self._without(frame, reason, frame.select(rows.fill_null(False)).to_series())
         start, end = self._window
@@ -160,8 +169,19 @@ class Tape:
             frame = self._without(frame, "outside_window", ~inside)
         if table.distinct is not None:
             frame = self._without(frame, "duplicates", seen.before(frame, table.distinct))
+        if table.changing:
+            frame = self._without(frame, "unchanged", latest.unchanged(frame, table.changing))
         self._used += frame.height
         return frame
+
+    def _labelled(self, lines: Lines) -> pl.DataFrame:
+        """The rows, with the labels that all of them share as columns where these are not what is wanted."""
+        others = {
+            label: value for label, value in lines.same.items() if getattr(self.instrument, label) not in (None, value)
+        }
+        if not others:
+            return lines.frame
+        return lines.frame.with_columns(pl.lit(value).alias(label) for label, value in others.items())
 
     def _without(self, frame: pl.DataFrame, reason: str, rows: pl.Series) -> pl.DataFrame:
         count = int(rows.sum())
@@ -252,6 +272,9 @@ class _Order:
         if frame.height == 0:
             return
         times = frame["ts"]
+        if times[0] >= self._latest and times.is_sorted():
+            self._latest = int(times[-1])
+            return
         back = times < times.shift(1, fill_value=self._latest)
         if back.any():
             index = int(back.arg_max() or 0)
@@ -267,11 +290,55 @@ class _Order:
         self._latest = int(times[-1])
 
 
+class _Latest:
+    """Finds rows that say what the row before them said."""
+
+    def __init__(self) -> None:
+        self._row: pl.DataFrame | None = None
+
+    def unchanged(self, frame: pl.DataFrame, columns: tuple[str, ...]) -> pl.Series:
+        """Which rows equal their predecessor in these columns."""
+        values = frame.select(columns)
+        joined = values if self._row is None else pl.concat([self._row, values])
+        same = joined.select(pl.all_horizontal(pl.all().eq_missing(pl.all().shift(1)))).to_series()
+        same = same if self._row is not None else same & (pl.int_range(len(same), eager=True) > 0)
+        self._row = joined.tail(1)
+        return same.tail(frame.height)
+
+
+class _Lost:
+    """Carries the news of lost updates past rows that are left out: the first row kept after a gap has it."""
+
+    def __init__(self) -> None:
+        self._count = 0  # gaps among all rows so far
+        self._told: int | None = None  # gaps that the rows kept so far know of; before the first one there is no book
+
+    def numbered(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Replace the flag by twice the number of gaps up to each row, plus one where it is the row of a gap itself."""
+        if "gap" not in frame.columns:
+            return frame
+        flag = frame["gap"].cast(pl.Int64)
+        numbers = flag.cum_sum() + self._count
+        self._count = int(numbers[-1]) if frame.height else self._count
+        return frame.with_columns(gap=2 * numbers + flag)
+
+    def marked(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """Turn the numbers of the rows that were kept into flags again."""
+        if "gap" not in frame.columns:
+            return frame
+        numbers, told = frame["gap"] // 2, self._told
+        if frame.height:
+            told = int(numbers[0]) - int(frame["gap"][0]) % 2 if told is None else told
+            self._told = int(numbers[-1])
+        return frame.with_columns(gap=numbers != numbers.shift(1, fill_value=told))
+
+
 class _Seen:
     """Finds rows that were there before, among the last million or so of rows."""
 
     def __init__(self) -> None:
         self._keys: list[pl.Series] = []
+        self._highest: int | None = None  # largest key so far that is a whole number
 
     def before(self, frame: pl.DataFrame, columns: tuple[str, ...]) -> pl.Series:
         """Which rows repeat an earlier one in these columns (none named: in all that the file has)."""
@@ -280,15 +347,36 @@ class _Seen:
             return pl.repeat(False, frame.height, eager=True)
         # A missing id says nothing: two equal trades without ids are two trades.
         key = frame[names[0]] if len(names) == 1 else frame.select(pl.struct(names)).to_series()
-        known = ~key.is_first_distinct()
-        for earlier in self._keys:
-            known |= key.is_in(earlier.implode()).fill_null(False)
-        if len(names) == 1:
-            known &= key.is_not_null()
-        self._keys.append(key)
+        if len(names) == 1 and self._counts_on(key):
+            known = pl.repeat(False, frame.height, eager=True)
+        else:
+            known = ~key.is_first_distinct()
+            for earlier in self._keys:
+                known |= key.is_in(earlier.implode()).fill_null(False)
+            if len(names) == 1:
+                known &= key.is_not_null()
+        self._remember(key)
+        return known
+
+    def _counts_on(self, key: pl.Series) -> bool:
+        """Whether these are whole numbers, each larger than all before it: then none was there before."""
+        if not (key.dtype == pl.String or key.dtype.is_integer()):
+            return False
+        numbers = key.cast(pl.Int64, strict=False)
+        highest, most = self._highest, cast("int | None", numbers.max())
+        if most is not None:
+            self._highest = most if highest is None else max(highest, most)
+        if numbers.null_count() or not len(numbers):
+            return False
+        return (highest is None or highest < numbers[0]) and bool((numbers[1:] > numbers[:-1]).all())
+
+    def _remember(self, key: pl.Series) -> None:
+        if self._keys and len(self._keys[-1]) < _REMEMBERED // 4:  # few long pieces are searched faster than many
+            self._keys[-1] = pl.concat([self._keys[-1], key])
+        else:
+            self._keys.append(key)
         while len(self._keys) > 1 and sum(len(keys) for keys in self._keys[1:]) >= _REMEMBERED:
             del self._keys[0]
-        return known
 
 
 def _common_identity(files: Sequence[Opened], given: Instrument) -> Identity:

@@ -15,9 +15,10 @@ import polars as pl
 
 from toxmid.readers.base import FLAGS, SIDES, TAKER, Csv, Identity, Table, code, is_true
 from toxmid.readers.files import Head
+from toxmid.readers.plain import Plain, plain
 from toxmid.schema import Kind
 
-__all__ = ["FORMATS", "STRANGERS"]
+__all__ = ["FORMATS"]
 
 _LEVELS: Final = re.compile(r"(asks|bids)\[(\d+)\]\.(price|amount)")
 
@@ -43,10 +44,9 @@ def _tardis(name: str, dtypes: dict[str, Any], tables: Mapping[Kind, Table], **m
         event="timestamp",
         units=("us",),
         tables=tables,
-        identity=_first_row,
         labels={"venue": "exchange", "symbol": "symbol"},
         clock_name="arrival",
-        **more,
+        **({"identity": _first_row} | more),
     )
 
 
@@ -69,6 +69,37 @@ def _levels(frame: pl.DataFrame) -> pl.DataFrame:
     return long.filter(pl.Series(exists))
 
 
+def _options() -> Csv:
+    """Summaries of options, those of many in one file; a few columns of the first rows may be empty."""
+    quotes = ("bid_price", "bid_amount", "ask_price", "ask_amount")
+    greeks = ("delta", "gamma", "vega", "theta", "rho")
+    volatilities = ("bid_iv", "ask_iv", "mark_iv")
+    numbers = ("open_interest", "last_price", *quotes, *volatilities, "mark_price", "underlying_price", *greeks)
+    # One column, two units: Deribit writes percent, other venues fractions.
+    scale = pl.when(pl.col("exchange") == "deribit").then(100.0).otherwise(1.0)
+    table = Table(
+        {
+            "symbol": pl.col("symbol"),
+            "option": code("type", {"call": 1, "put": -1}),
+            "strike": pl.col("strike_price"),
+            "expiry": pl.col("expiration") * 1000,
+            **{name: pl.col(name) for name in ("open_interest", "last_price", "mark_price", *greeks)},
+            **{canonical: pl.col(name) for canonical, name in zip(_BEST, quotes, strict=True)},
+            **{name: pl.col(name) / scale for name in volatilities},
+            "underlying": pl.col("underlying_price"),
+        },
+        base_coin=True,
+    )
+    return _tardis(
+        "options_chain",
+        {"type": pl.Enum(["call", "put"]), "strike_price": pl.Float64(), "expiration": pl.Int64()}
+        | dict.fromkeys(numbers, pl.Float64()),
+        {"options": table},
+        identity=lambda head: Identity(_first_row(head).venue, None),
+    )
+
+
+_BEST: Final = ("bid", "bid_size", "ask", "ask_size")
 _PRINT: Final = {"id": pl.String(), "side": SIDES, "price": pl.Float64(), "amount": pl.Float64()}
 _TRADE: Final = {"price": pl.col("price"), "size": pl.col("amount"), "side": TAKER}
 
@@ -78,6 +109,16 @@ FORMATS: Final = (
         _PRINT,
         {"trades": Table(_TRADE | {"id": pl.col("id")}, distinct=("id",))},
         excluded_names=_named("liquidations"),
+        plain={
+            "trades": plain(
+                {
+                    "id": Plain("id", text=True),
+                    "side": Plain("side", {"buy": 1, "sell": -1, "unknown": 0}),
+                    "price": Plain("price"),
+                    "amount": Plain("size"),
+                }
+            )
+        },
     ),
     # Same columns as trades; side is that of the forced order (the vendor has turned position sides round already).
     _tardis(
@@ -99,6 +140,16 @@ FORMATS: Final = (
                 }
             )
         },
+        plain={
+            "book": plain(
+                {
+                    "is_snapshot": Plain("snapshot", {"false": 0, "true": 1}),
+                    "side": Plain("side", {"bid": 1, "ask": -1}),
+                    "price": Plain("price"),
+                    "amount": Plain("size"),
+                }
+            )
+        },
     ),
     _tardis(
         "quotes",
@@ -110,6 +161,16 @@ FORMATS: Final = (
                     "bid_size": pl.col("bid_amount"),
                     "ask": pl.col("ask_price"),
                     "ask_size": pl.col("ask_amount"),
+                }
+            )
+        },
+        plain={
+            "quotes": plain(
+                {
+                    "ask_amount": Plain("ask_size"),
+                    "ask_price": Plain("ask"),
+                    "bid_price": Plain("bid"),
+                    "bid_amount": Plain("bid_size"),
                 }
             )
         },
@@ -139,9 +200,34 @@ FORMATS: Final = (
             ),
         },
         wide=_LEVELS,
+        twins=(".price", ".amount"),
     ),
-    _tardis("derivative_ticker", {"mark_price": pl.Float64()}, {"mark": Table({"price": pl.col("mark_price")})}),
+    # A row whenever any of its figures changed: of those that change seldom, what is said again is left out.
+    _tardis(
+        "derivative_ticker",
+        {"funding_timestamp": pl.Int64()}
+        | dict.fromkeys(
+            ("funding_rate", "predicted_funding_rate", "open_interest", "last_price", "index_price", "mark_price"),
+            pl.Float64(),
+        ),
+        {
+            "mark": Table({"price": pl.col("mark_price"), "index": pl.col("index_price")}),
+            "index": Table({"price": pl.col("index_price")}, excluded={"no_value": pl.col("index_price").is_null()}),
+            "open_interest": Table(
+                # The price is for markets that count contracts worth quote currency.
+                {"open_interest": pl.col("open_interest"), "price": pl.coalesce("mark_price", "last_price")},
+                excluded={"no_value": pl.col("open_interest").is_null()},
+                changing=("open_interest",),
+            ),
+            "funding": Table(
+                {
+                    "rate": pl.col("funding_rate"),
+                    "due": pl.col("funding_timestamp") * 1000,
+                },
+                excluded={"no_value": pl.col("funding_rate").is_null()},
+                changing=("funding_timestamp", "funding_rate"),
+            ),
+        },
+    ),
+    _options(),
 )
-
-# Files of this vendor that are no tapes, by columns that only they have.
-STRANGERS: Final = {frozenset({"strike_price", "mark_iv"}): "a Tardis options_chain, which holds option summaries"}

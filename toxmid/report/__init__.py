@@ -1,6 +1,6 @@
 """One HTML file that shows a replay: panels over time, the table of episodes, and where every number came from.
 
-The report computes nothing about markets. It thins the bars for the screen (whole rows, extremes kept, every episode
+The report estimates nothing of its own. It thins the bars for the screen (whole rows, extremes kept, every episode
 in full) and writes numbers down. The file asks no network for anything, and equal input gives equal bytes.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 from toxmid import output
 from toxmid.errors import DataError
 from toxmid.report import facts
+from toxmid.report.sections import Section
 from toxmid.report.series import PANELS, columns_of, layout
 from toxmid.report.thin import fit_windows, pack, runs, select_rows
 
-__all__ = ["render_report", "report_directory", "write_report"]
+__all__ = ["Section", "render_report", "report_directory", "write_report"]
 
 BARS: Final = (
     "ts", "bid", "ask", "mid", "spread_bps", "trades", "buy_volume", "sell_volume", "liq_buy_volume", "liq_sell_volume",
@@ -54,6 +55,7 @@ def write_report(
     path: str | os.PathLike[str],
     *,
     truth: pl.DataFrame | None = None,
+    sections: Sequence[Section] = (),
 ) -> Path:
     """Write the report of a replay to one HTML file.
 
@@ -67,6 +69,8 @@ def write_report(
         File to write. An existing file is replaced in one step.
     truth : polars.DataFrame, optional
         Columns `ts`, `mid`: the true mid, where it is known because the market was simulated.
+    sections : sequence of Section
+        What else the report shows, below the episodes: evaluations.
 
     Returns
     -------
@@ -80,13 +84,17 @@ def write_report(
     FileError
         If the file cannot be written.
     """
-    text = render_report(bars, buckets, events, manifest, truth=truth)
+    text = render_report(bars, buckets, events, manifest, truth=truth, sections=sections)
     output.write_whole(path, text.encode("utf-8"))
     return Path(path).resolve()
 
 
 def report_directory(
-    directory: str | os.PathLike[str], path: str | os.PathLike[str] | None = None, *, truth: pl.DataFrame | None = None
+    directory: str | os.PathLike[str],
+    path: str | os.PathLike[str] | None = None,
+    *,
+    truth: pl.DataFrame | None = None,
+    sections: Sequence[Section] = (),
 ) -> Path:
     """Write the report of an output directory, by default to `report.html` inside it.
 
@@ -98,7 +106,7 @@ def report_directory(
         As :func:`write_report`.
     """
     target = Path(directory) / output.REPORT if path is None else path
-    return write_report(*output.load(directory), target, truth=truth)
+    return write_report(*output.load(directory), target, truth=truth, sections=sections)
 
 
 def render_report(
@@ -108,6 +116,7 @@ def render_report(
     manifest: Mapping[str, Any],
     *,
     truth: pl.DataFrame | None = None,
+    sections: Sequence[Section] = (),
 ) -> str:
     """Return the report as HTML text. Parameters and errors as :func:`write_report`."""
     _require(bars, BARS, "bars")
@@ -120,7 +129,7 @@ def render_report(
     bars, buckets, events = (_in_nanoseconds(table) for table in (bars, buckets, events))
     truth = None if truth is None else _in_nanoseconds(truth)
     page = _Page(bars, buckets, events.sort("ts_start", maintain_order=True), output.to_json(manifest), truth)
-    return _environment().get_template("report.html.j2").render(page.context())
+    return _environment().get_template("report.html.j2").render(page.context(), sections=sections)
 
 
 class _Page:
@@ -164,9 +173,11 @@ class _Page:
                 self.events,
                 self.manifest.get("counts") or {},
                 self.bar_ns,
+                self.manifest.get("liquidation_feed"),
             ),
             "panels": self.panels,
             "kinds": facts.kinds(self.events),
+            "cancelled": facts.tells_cancelled(self.events[listed]),
             "episodes": self._episodes(listed, fits[listed]),
             "episodes_total": self.events.height,
             "bucket_facts": self._bucket_facts(),
@@ -185,6 +196,9 @@ class _Page:
         }
 
     def _title(self) -> str:
+        simulated = self.manifest.get("simulated")
+        if simulated:
+            return f"Simulated market: {simulated['scenario']}, seed {simulated['seed']}"
         inputs = self.manifest.get("inputs") or []
         name = self.instrument.get("symbol") or next((Path(str(i["path"])).name for i in inputs if i.get("path")), None)
         return str(name or "Replay")

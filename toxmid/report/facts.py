@@ -10,14 +10,17 @@ from typing import Any, Final
 
 import polars as pl
 
+from toxmid.impact import stress_over_calm
 from toxmid.progress import format_seconds
 
 __all__ = [
     "Cell", "Figure", "Row", "duration", "episode_rows", "flatten", "inputs", "instrument", "key_figures", "kinds",
-    "number", "plain", "price_decimals", "time_of", "warm_up",
+    "number", "plain", "price_decimals", "tells_cancelled", "time_of", "warm_up",
 ]  # fmt: skip
 
 NOTHING: Final = "–"
+IMPACT: Final = "Impact, stress over calm"
+_TEN_SECONDS: Final = 10 * 10**9
 # The share of past VPIN values that the literature uses as its alarm.
 ALARM_RANK: Final = 0.99
 CALM: Final = frozenset({"calm"})
@@ -153,18 +156,29 @@ def size_of_file(count: Any) -> str:
 
 
 def key_figures(
-    bars: pl.DataFrame, gap: pl.Series, events: pl.DataFrame, counts: Mapping[str, Any], bar_ns: int
+    bars: pl.DataFrame,
+    gap: pl.Series,
+    events: pl.DataFrame,
+    counts: Mapping[str, Any],
+    bar_ns: int,
+    feed: Mapping[str, Any] | None = None,
 ) -> list[Figure]:
-    """Return the figures at the head of the report. `gap` is implied minus quoted mid in bps, for each bar."""
+    """Return the figures at the head of the report.
+
+    `gap` is implied minus quoted mid in bps, for each bar; `feed` how complete the liquidation feed was, None where
+    there was none.
+    """
     times = bars["ts"].cast(pl.Int64)
     return [
         *_rows_used(counts),
         _toxic_share(bars),
         _episodes(events),
         _widening(bars, times),
-        _farthest(gap, times),
+        _farthest(bars, gap, times),
         _stress(bars, bar_ns),
         _alarm(bars, bar_ns),
+        _impact(bars, bar_ns),
+        *_feed(feed),
     ]
 
 
@@ -196,16 +210,24 @@ def _widening(bars: pl.DataFrame, times: pl.Series) -> Figure:
     return Figure("Widest spread", f"{number(spread)} bps", f"{known}at {time_of(times[at], day=False)}")
 
 
-def _farthest(gap: pl.Series, times: pl.Series) -> Figure:
+def _farthest(bars: pl.DataFrame, gap: pl.Series, times: pl.Series) -> Figure:
     at = _arg_max(gap.abs())
     if at is None:
         return Figure("Max |implied − mid|", NOTHING)
     side = "above" if gap[at] > 0 else "below"
-    return Figure(
-        "Max |implied − mid|",
-        f"{number(gap[at])} bps",
-        f"implied {side} quoted, at {time_of(times[at], day=False)}" if gap[at] else "never apart",
-    )
+    where = f"implied {side} quoted, at {time_of(times[at], day=False)}{_means(bars, at)}" if gap[at] else "never apart"
+    return Figure("Max |implied − mid|", f"{number(gap[at])} bps", where)
+
+
+def _means(bars: pl.DataFrame, at: int) -> str:
+    """How far the two means of the toxic flow were from the quoted mid at the same moment."""
+    mid = bars["mid"][at]
+    distances = {
+        name: 1e4 * math.log(bars[column][at] / mid)
+        for name, column in (("toxic mean", "toxic_mean"), ("de-biased", "debiased_mean"))
+        if bars[column][at] is not None and bars[column][at] > 0
+    }
+    return "".join(f"; {name} {f'{distance:+,.1f}'.replace('-', '−')}" for name, distance in distances.items())
 
 
 def _stress(bars: pl.DataFrame, bar_ns: int) -> Figure:
@@ -223,6 +245,28 @@ def _alarm(bars: pl.DataFrame, bar_ns: int) -> Figure:
     count = int((rank >= ALARM_RANK).sum())
     note = f"{duration(count * bar_ns)} of {duration(rank.len() * bar_ns)} ranked"
     return Figure(label, percent(count / rank.len()), note)
+
+
+def _impact(bars: pl.DataFrame, bar_ns: int) -> Figure:
+    # Ten seconds, or the bars as they are where they do not add up to that.
+    ratio = stress_over_calm(bars, bar="10s" if _TEN_SECONDS % bar_ns == 0 else f"{bar_ns}ns")
+    if ratio is None:
+        return Figure(IMPACT, NOTHING, "Too few bars with flow in calm or under stress to tell the two apart.")
+    return Figure(IMPACT, f"{number(ratio)} ×", "How much farther a unit of net taker flow moves the mid under stress.")
+
+
+def _feed(feed: Mapping[str, Any] | None) -> Iterator[Figure]:
+    """How much of the forced volume was published: by the open interest where it is known, else by what is inferred."""
+    if not feed:
+        return
+    matched, records = percent(feed.get("matched_share")), plain(feed.get("records"))
+    fallen = feed.get("published_of_open_interest")
+    share = feed.get("published_of_inferred") if fallen is None else fallen
+    against = "inferred from the market" if fallen is None else "by which the open interest fell"
+    slow = feed.get("most_per_second") == 1 and feed.get("records", 0) > 1
+    limit = ", and never two records came in one second" if slow else ""
+    found = f"{matched} of it, in {records} records, was found among the trades{limit}"
+    yield Figure("Liquidation feed", percent(share), f"Published volume over that {against}; {found}.")
 
 
 def _total(bars: pl.DataFrame, names: Sequence[str]) -> float:
@@ -243,6 +287,11 @@ def kinds(events: pl.DataFrame) -> dict[str, str]:
     return {kind: KINDS.get(kind, kind) for kind in events["kind"].cast(pl.String).unique().sort()}
 
 
+def tells_cancelled(events: pl.DataFrame) -> bool:
+    """Whether of any episode it is known how much of the depth was cancelled: whether there was a book."""
+    return "cancelled_share" in events.columns and bool(events["cancelled_share"].is_not_null().any())
+
+
 def episode_rows(
     events: pl.DataFrame,
     mid_at_end: pl.Series,
@@ -251,20 +300,24 @@ def episode_rows(
     in_full: Sequence[bool],
 ) -> list[Row]:
     """Return the rows of the table of episodes, in the order of `events`."""
-    records = events.with_columns(pl.col("ts_start", "ts_end").cast(pl.Int64), mid_at_end.alias("_mid_at_end"))
+    times = [name for name in ("ts_start", "ts_end", "ts_tightened") if name in events.columns]
+    records = events.with_columns(pl.col(times).cast(pl.Int64), mid_at_end.alias("_mid_at_end"))
+    cancelled = tells_cancelled(events)
     return [
-        _episode(record, decimals, view, full)
+        _episode(record, decimals, view, full, cancelled)
         for record, view, full in zip(records.iter_rows(named=True), views, in_full, strict=True)
     ]
 
 
-def _episode(record: Mapping[str, Any], decimals: int, view: tuple[float, float], in_full: bool) -> Row:
+def _episode(
+    record: Mapping[str, Any], decimals: int, view: tuple[float, float], in_full: bool, cancelled: bool
+) -> Row:
     start, end, kind = record["ts_start"], record["ts_end"], str(record["kind"])
     mid = record["_mid_at_end"]
     cells = [
-        Cell(KINDS.get(kind, kind), kind),
+        Cell(KINDS.get(kind, kind), kind, "gap: nothing traded" if record.get("gap") else ""),
         Cell(time_of(start, day=False), start, time_of(start)[:10]),
-        Cell(time_of(end, day=False), end, "" if time_of(end)[:10] == time_of(start)[:10] else time_of(end)[:10]),
+        _end(record),
         Cell(duration(end - start), end - start),
         Cell(SIDES.get(record["side"], NOTHING), record["side"]),
         *(_amount(record[name]) for name in ("move_bps", "volume", "bps_per_volume", "liq_volume")),
@@ -272,8 +325,17 @@ def _episode(record: Mapping[str, Any], decimals: int, view: tuple[float, float]
         *(_price(record[name], mid, decimals) for name in ESTIMATES),
         _price(mid, None, decimals),
         _price(record["mid_after"], None, decimals),
+        *([Cell(percent(record["cancelled_share"]), record["cancelled_share"])] if cancelled else []),
     ]
     return Row(kind, cells, start / 1e9, end / 1e9, view, in_full)
+
+
+def _end(record: Mapping[str, Any]) -> Cell:
+    """Return the end, with its day where it is another, and since when the spread had been narrow again."""
+    end, tightened = record["ts_end"], record.get("ts_tightened")
+    day = "" if time_of(end)[:10] == time_of(record["ts_start"])[:10] else time_of(end)[:10]
+    narrow = "" if tightened is None else f"narrow from {time_of(tightened, day=False)}"
+    return Cell(time_of(end, day=False), end, ", ".join(filter(None, (day, narrow))))
 
 
 def _amount(value: float | None) -> Cell:

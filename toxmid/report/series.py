@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
+
+from toxmid.report.facts import STRESS
 
 __all__ = ["PANELS", "Panel", "Series", "columns_of", "layout"]
 
@@ -94,12 +96,14 @@ PANELS: Final = (
     ),
     Panel(
         "gap",
-        "Implied mid − quoted mid",
+        "Estimates − quoted mid",
         {"left": Axis("bps", decimals=2)},
         (
+            Series("gap_toxic_bps", "toxic mean (in stress)", "toxic", width=1),
+            Series("gap_debiased_bps", "debiased mean (in stress)", "debiased", width=1, dash=(6, 3)),
             Series("gap_hi_bps", "interval", "implied-band", "edge"),
             Series("gap_lo_bps", "interval", "implied-band", "edge"),
-            Series("gap_bps", "implied − quoted", "implied", width=1.5),
+            Series("gap_bps", "implied mid", "implied", width=1.5),
         ),
         band=("gap_hi_bps", "gap_lo_bps"),
         guides=(("left", 0.0),),
@@ -121,6 +125,7 @@ PANELS: Final = (
         {"left": Axis("bps", "log", lane=_LOWER), "right": Axis("z against time of day", decimals=1, lane=_UPPER)},
         (
             Series("spread_z", "z (right)", "second", axis="right", width=1, digits=5),
+            Series("round_trip_bps", "round trip of a fixed size (left)", "third", width=1, digits=9),
             Series("spread_bps", "quoted spread (left)", "first", width=1.25, digits=9),
         ),
         height=230,
@@ -138,6 +143,36 @@ PANELS: Final = (
         ),
         height=230,
         guides=(("left", 1.0),),
+    ),
+    Panel(
+        "lambda",
+        "Kyle's lambda",
+        {"left": Axis("bps per unit of net taker flow", "log", decimals=4)},
+        (Series("kyle_lambda", "price impact of net flow", "first", width=1.5, digits=9),),
+    ),
+    Panel(
+        "depth",
+        "Depth and what became of it",
+        {
+            "left": Axis("base coin within 10 bps of the mid", decimals=1, lane=_LOWER),
+            "right": Axis("cancelled, not traded, of what went", decimals=2, lane=_UPPER),
+        },
+        (
+            Series("cancel_share", "cancel share (right)", "third", axis="right", width=1, digits=3),
+            Series("depth_bid_10bps", "bids (left)", "buy", width=1.25, digits=4),
+            Series("depth_ask_10bps", "asks (left)", "sell", width=1.25, digits=4),
+        ),
+        height=230,
+    ),
+    Panel(
+        "branching",
+        "Liquidations that set off liquidations",
+        {"left": Axis("0 to 1", decimals=3, limits=(0.0, 1.02))},
+        (
+            Series("branching_usual", "its trailing median", "rank", width=1, dash=(6, 3), digits=4),
+            Series("liq_branching", "branching ratio", "toxic", width=1.5, digits=4),
+        ),
+        height=150,
     ),
     Panel(
         "volume",
@@ -160,13 +195,20 @@ _DRAWN: Final = ("column", "label", "color", "kind", "axis", "width", "dash", "s
 def columns_of(bars: pl.DataFrame, truth: pl.DataFrame | None) -> dict[str, Array]:
     """Return every column that is drawn, NaN where nothing is known.
 
-    Distances between two prices are formed here, before any thinning, so that both belong to the same bar.
+    Distances between two columns are formed here, before any thinning, so that both belong to the same bar.
     """
     names = {series.column for panel in PANELS for series in panel.series}
     columns = {name: _numbers(bars[name]) for name in sorted(names) if name in bars.columns}
+    if {"liq_branching", "liq_branching_excess"} <= set(bars.columns):
+        columns["branching_usual"] = columns["liq_branching"] - _numbers(bars["liq_branching_excess"])
     with np.errstate(divide="ignore", invalid="ignore"):
         for edge, price in (("gap_bps", "implied_mid"), ("gap_lo_bps", "implied_lo"), ("gap_hi_bps", "implied_hi")):
             columns[edge] = _finite(1e4 * np.log(columns[price] / columns["mid"]))
+        # In calm the means remember a flow that is long gone.
+        stress = bars["regime"].cast(pl.String).str.starts_with(STRESS).fill_null(False).to_numpy()
+        for gap, price in (("gap_toxic_bps", "toxic_mean"), ("gap_debiased_bps", "debiased_mean")):
+            distance = _finite(1e4 * np.log(columns[price] / columns["mid"]))
+            columns[gap] = np.where(stress, distance, np.nan)
     if truth is not None:
         known = truth.select(pl.col("ts").cast(pl.Int64), "mid").sort("ts")
         columns["true_mid"] = _numbers(bars.select(pl.col("ts").cast(pl.Int64)).join_asof(known, on="ts")["mid"])
@@ -174,12 +216,27 @@ def columns_of(bars: pl.DataFrame, truth: pl.DataFrame | None) -> dict[str, Arra
 
 
 def layout(columns: Mapping[str, Array], *, price_decimals: int) -> list[dict[str, Any]]:
-    """Return the panels as the script of the page reads them; lines without a column are left out."""
-    return [_panel(panel, columns, price_decimals) for panel in PANELS]
+    """Return the panels as the script of the page reads them, without those that have nothing to show.
+
+    The first one, which the others are aligned with, is always there.
+    """
+    known = {name for name, values in columns.items() if not np.isnan(values).all()}
+    first, *others = PANELS
+    shown = [first, *(panel for panel in others if any(line.column in known for line in panel.series))]
+    return [_panel(panel, _lines(panel, columns, known), columns, price_decimals) for panel in shown]
 
 
-def _panel(panel: Panel, columns: Mapping[str, Array], price_decimals: int) -> dict[str, Any]:
+def _lines(panel: Panel, columns: Mapping[str, Array], known: Set[str]) -> list[Series]:
+    """Return the lines that have a column, without those that are empty where another on their axis is not.
+
+    An axis that is empty as a whole stays: nothing is known yet, which is worth seeing beside the other axis.
+    """
     lines = [line for line in panel.series if line.column in columns]
+    filled = {line.axis for line in lines if line.column in known}
+    return [line for line in lines if line.column in known or line.axis not in filled]
+
+
+def _panel(panel: Panel, lines: Sequence[Series], columns: Mapping[str, Array], price_decimals: int) -> dict[str, Any]:
     used = {side: axis for side, axis in panel.axes.items() if any(line.axis == side for line in lines)}
     axes = {
         side: {
@@ -199,7 +256,7 @@ def _panel(panel: Panel, columns: Mapping[str, Array], price_decimals: int) -> d
         "height": panel.height,
         "axes": axes,
         "series": [{key: getattr(line, key) for key in _DRAWN} for line in lines],
-        "band": panel.band,
+        "band": panel.band if {line.column for line in lines} >= set(panel.band or ()) else None,
         "guides": panel.guides,
     }
 

@@ -7,12 +7,12 @@
 # that this message set cross older ones of the other side, the older ones are stale (a delete was missed) and are removed;
 # if two sides of the same message cross each other, nothing tells which is right: the book stands as crossed, without a mid.
 
-from libc.math cimport exp
+from libc.math cimport NAN, fabs
 from libc.stdint cimport int64_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
-from toxmid.steps.codes cimport ERR_MEMORY, Tally
-from toxmid.steps.grid cimport Grid, grid_init, grid_steps
+from toxmid.steps.codes cimport BAD_PRICE, BAD_SIDE, BAD_SIZE, ERR_MEMORY, Tally, is_price, is_size
+from toxmid.steps.grid cimport Grid, grid_init, grid_steps, on_grid_now
 from toxmid.steps.memory cimport Block, block_reserve
 
 cdef extern from *:
@@ -44,7 +44,7 @@ cdef struct Side:
     int sign                    # +1 bids, -1 asks: ticks times sign rise towards the market
     int64_t base                # tick of the first slot of the window
     int64_t window              # slots; 0: no level yet
-    int64_t best                # tick of the best level; meaningless while count is 0
+    int64_t best                # tick of the best level; behind every tick while count is 0
     int64_t count               # occupied ticks inside the window
     int64_t far_count
     Block sizes                 # double[window]
@@ -52,6 +52,10 @@ cdef struct Side:
     Block groups                # uint64[window / 4096]: occupied words of `bits`
     Block far                   # FarLevel[power of two]: open addressing, at most half full
     Block touched               # int64 ticks that the open message set
+    double near_price           # limit up to which changes of depth are counted; NaN: they are not
+    int64_t near_tick           # the same, the last tick; beyond every level while there is no limit
+    double added, removed, traded           # base coin up to there, in the open step
+    double replaced             # what stood up to there before the snapshot of the open message; NaN: nothing did
 
 cdef struct Book:
     int64_t message_ts          # of the open message
@@ -60,8 +64,20 @@ cdef struct Book:
     bint need_seed              # rows before the first snapshot are skipped
     bint in_snapshot            # the last row was part of a snapshot
     bint crossed                # judged: stands crossed
+    bint replacing              # the open message is a snapshot: its changes are counted whole, when it has ended
     Grid ticks
     Side sides[2]
+
+
+cdef inline int64_t _nowhere(const Side *s) noexcept nogil:
+    """The best tick of a side without levels: any other is better."""
+    return -s.sign * (<int64_t> 1 << 62)
+
+
+cdef inline void count_up_to(Side *s, double price, int64_t tick) noexcept nogil:
+    """From now on changes of depth are counted up to this limit; NaN: they are not."""
+    s.near_price = price
+    s.near_tick = tick if price == price else s.sign * (<int64_t> 1 << 62)
 
 
 cdef inline void book_init(Book *b, double tick, bint need_seed) noexcept nogil:
@@ -69,28 +85,31 @@ cdef inline void book_init(Book *b, double tick, bint need_seed) noexcept nogil:
     grid_init(&b.ticks, tick, 1e8)
     b.sides[BID].sign = 1
     b.sides[ASK].sign = -1
+    b.sides[BID].best = _nowhere(&b.sides[BID])
+    b.sides[ASK].best = _nowhere(&b.sides[ASK])
+    count_up_to(&b.sides[BID], NAN, 0)
+    count_up_to(&b.sides[ASK], NAN, 0)
 
 
 # --- the window of one side ------------------------------------------------------------------------------------------
 
+# Rows set and delete, of both sides, at random: a branch on what a row is would be guessed wrongly half of the time, and cost
+# more than everything that it decides. So sides are told apart by arithmetic with their sign, here and wherever a row passes.
+
 cdef inline bint _inside(const Side *s, int64_t tick) noexcept nogil:
-    return s.base <= tick and tick < s.base + s.window
+    return <uint64_t> (tick - s.base) < <uint64_t> s.window
 
 
 cdef inline bint _better(const Side *s, int64_t tick, int64_t than) noexcept nogil:
-    return tick > than if s.sign > 0 else tick < than
+    return (tick - than) * s.sign > 0
 
 
-cdef inline void _mark(Side *s, int64_t slot) noexcept nogil:
-    (<uint64_t *> s.bits.data)[slot >> 6] |= (<uint64_t> 1) << (slot & 63)
-    (<uint64_t *> s.groups.data)[slot >> 12] |= (<uint64_t> 1) << ((slot >> 6) & 63)
-
-
-cdef inline void _unmark(Side *s, int64_t slot) noexcept nogil:
+cdef inline void _mark(Side *s, int64_t slot, uint64_t stands) noexcept nogil:
+    """Note whether a level stands (1) or not (0) in a slot."""
     cdef uint64_t *word = &(<uint64_t *> s.bits.data)[slot >> 6]
-    word[0] &= ~((<uint64_t> 1) << (slot & 63))
-    if word[0] == 0:
-        (<uint64_t *> s.groups.data)[slot >> 12] &= ~((<uint64_t> 1) << ((slot >> 6) & 63))
+    cdef uint64_t *group = &(<uint64_t *> s.groups.data)[slot >> 12]
+    word[0] = (word[0] & ~(<uint64_t> 1 << (slot & 63))) | stands << (slot & 63)
+    group[0] = (group[0] & ~(<uint64_t> 1 << ((slot >> 6) & 63))) | <uint64_t> (word[0] != 0) << ((slot >> 6) & 63)
 
 
 cdef inline int64_t _slot_above(const Side *s, int64_t slot) noexcept nogil:
@@ -155,20 +174,44 @@ cdef inline bint side_next(const Side *s, int64_t *tick) noexcept nogil:
 cdef inline bint _put_near(Side *s, int64_t tick, double size) noexcept nogil:
     """Set (size > 0) or delete (size == 0) a level inside the window; was there one before?"""
     cdef double *cell = &(<double *> s.sizes.data)[tick - s.base]
-    cdef bint stood = cell[0] != 0
+    cdef bint stood = cell[0] > 0, stands = size > 0
     cell[0] = size
-    if size > 0:
-        if not stood:
-            _mark(s, tick - s.base)
-            s.count += 1
-            if s.count == 1 or _better(s, tick, s.best):
-                s.best = tick
-    elif stood:
-        _unmark(s, tick - s.base)
-        s.count -= 1
-        if tick == s.best and s.count:
-            side_next(s, &s.best)
+    _mark(s, tick - s.base, stands)
+    s.count += <int64_t> stands - <int64_t> stood
+    if stands & _better(s, tick, s.best):
+        s.best = tick
+    elif tick == s.best and not stands and not (s.count and side_next(s, &s.best)):
+        s.best = _nowhere(s)
     return stood
+
+
+cdef inline double slots_sum(const Side *s, int64_t first, int64_t last) noexcept nogil:
+    """Base coin in slots first..last of the window. Near the market nearly every slot is occupied, so they are added up where
+    they stand, empty ones with them; only words without a level are passed over."""
+    cdef const double *sizes = <const double *> s.sizes.data
+    cdef const uint64_t *bits = <const uint64_t *> s.bits.data
+    cdef double a = 0, b = 0, c = 0, d = 0
+    cdef int64_t slot, stop
+    slot = first if first > 0 else 0
+    if last >= s.window:
+        last = s.window - 1
+    while slot <= last:
+        stop = (slot | 63) + 1
+        if bits[slot >> 6] == 0:
+            slot = stop
+            continue
+        if stop > last + 1:
+            stop = last + 1
+        while slot + 4 <= stop:
+            a += sizes[slot]
+            b += sizes[slot + 1]
+            c += sizes[slot + 2]
+            d += sizes[slot + 3]
+            slot += 4
+        while slot < stop:
+            a += sizes[slot]
+            slot += 1
+    return (a + b) + (c + d)
 
 
 # --- the far levels of one side --------------------------------------------------------------------------------------
@@ -260,6 +303,7 @@ cdef inline int _lay_window(Side *s, int64_t base, int64_t window) noexcept nogi
     s.base = base
     s.window = window
     s.count = 0
+    s.best = _nowhere(s)
     return 0
 
 
@@ -353,6 +397,35 @@ cdef inline int side_clear(Side *s) noexcept nogil:
     return _lay_window(s, s.base, s.window) if s.window else 0
 
 
+# --- changes of depth ------------------------------------------------------------------------------------------------
+
+cdef inline double _near_depth(const Side *s) noexcept nogil:
+    """Base coin up to the limit of what is counted; NaN while there is none."""
+    if s.near_price != s.near_price:
+        return NAN
+    if s.count == 0:
+        return 0.0
+    if s.sign > 0:
+        return slots_sum(s, s.near_tick - s.base, s.best - s.base)
+    return slots_sum(s, s.best - s.base, s.near_tick - s.base)
+
+
+cdef inline bint _is_near(const Side *s, int64_t tick) noexcept nogil:
+    return (tick - s.near_tick) * s.sign >= 0
+
+
+cdef inline void _count_change(Side *s, double change) noexcept nogil:
+    """Near depth is to grow or shrink by `change`. Both sums are exact, and no branch has to be guessed."""
+    s.added += 0.5 * (fabs(change) + change)
+    s.removed += 0.5 * (fabs(change) - change)
+
+
+cdef inline void _count_replaced(Side *s) noexcept nogil:
+    """A snapshot has ended: what it changed as a whole. Within it, nobody can tell what was cancelled and set again."""
+    if s.replaced == s.replaced:
+        _count_change(s, _near_depth(s) - s.replaced)
+
+
 # --- messages --------------------------------------------------------------------------------------------------------
 
 cdef inline double side_size(const Side *s, int64_t tick) noexcept nogil:
@@ -396,12 +469,16 @@ cdef inline int64_t _remove_stale(Side *s, int64_t limit) noexcept nogil:
     cdef bint more = s.count > 0
     while more and not _better(s, limit, tick):
         if not _is_touched(s, tick):
+            if _is_near(s, tick):
+                _count_change(s, -(<double *> s.sizes.data)[tick - s.base])
             _put_near(s, tick, 0.0)
             removed += 1
         tick -= s.sign
         more = side_next(s, &tick)
     while i < s.far.used // <int64_t> sizeof(FarLevel):
         if table[i].size > 0 and not _better(s, limit, table[i].tick) and not _is_touched(s, table[i].tick):
+            if _is_near(s, table[i].tick):
+                _count_change(s, -table[i].size)
             _far_erase(s, i)        # closes the gap: another level may stand here now
             removed += 1
         else:
@@ -410,7 +487,7 @@ cdef inline int64_t _remove_stale(Side *s, int64_t limit) noexcept nogil:
 
 
 cdef inline bint _crosses(const Book *b) noexcept nogil:
-    return b.sides[BID].count > 0 and b.sides[ASK].count > 0 and b.sides[BID].best >= b.sides[ASK].best
+    return b.sides[BID].best >= b.sides[ASK].best
 
 
 cdef inline void _repair(Book *b, Tally *tally) noexcept nogil:
@@ -453,6 +530,10 @@ cdef inline int book_judge(Book *b, Tally *tally) noexcept nogil:
         tally.books_crossed += 1
     b.sides[BID].touched.used = 0
     b.sides[ASK].touched.used = 0
+    if b.replacing:
+        b.replacing = False
+        _count_replaced(&b.sides[BID])
+        _count_replaced(&b.sides[ASK])
     return code
 
 
@@ -463,6 +544,8 @@ cdef inline int _refine(Book *b, int64_t factor) noexcept nogil:
     cdef int i, code = 0
     for i in range(2):
         s = &b.sides[i]
+        if s.near_price == s.near_price:
+            s.near_tick *= factor
         for j in range(s.touched.used // 8):
             (<int64_t *> s.touched.data)[j] *= factor
         if s.window and code == 0:
@@ -470,63 +553,86 @@ cdef inline int _refine(Book *b, int64_t factor) noexcept nogil:
     return code
 
 
+cdef inline bint book_countable(const Book *b, double price) noexcept nogil:
+    """Can a price be counted in whole ticks, even when these have become as fine as they can?"""
+    return price * (b.ticks.finest if b.ticks.decimals >= 0 else b.ticks.per_unit) <= 4e18
+
+
+cdef inline int book_refusal(const Book *b, int side, double price, double size) noexcept nogil:
+    """Why a row cannot be a row of a book; -1: it can."""
+    if side != 1 and side != -1:
+        return BAD_SIDE
+    if not (is_price(price) and book_countable(b, price)):
+        return BAD_PRICE
+    return -1 if is_size(size) else BAD_SIZE
+
+
+cdef inline int _begin_snapshot(Book *b, Tally *tally) noexcept nogil:
+    """A whole book follows: nothing of what stood stands any more."""
+    cdef int code
+    if not b.replacing:
+        b.replacing = True
+        b.sides[BID].replaced = _near_depth(&b.sides[BID])
+        b.sides[ASK].replaced = _near_depth(&b.sides[ASK])
+    b.seeded = True
+    tally.book_resets += 1
+    code = side_clear(&b.sides[BID])
+    return code if code < 0 else side_clear(&b.sides[ASK])
+
+
+cdef inline int _find_tick(Book *b, double price, int64_t *tick, Tally *tally) noexcept nogil:
+    """Tick of a price off the grid as it stood: that becomes finer, or the price is rounded."""
+    cdef int64_t finer = 1
+    tick[0] = grid_steps(&b.ticks, price, &finer)
+    tally.prices_off_tick += b.ticks.coarse
+    return _refine(b, finer) if finer > 1 else 0
+
+
 cdef inline int book_row(Book *b, int64_t ts, int side, double price, double size, bint snapshot,
                          Tally *tally) noexcept nogil:
     """Apply one checked row (side +1 or -1); 1 when it was skipped because no snapshot has come yet."""
-    cdef Side *s = &b.sides[BID if side > 0 else ASK]
-    cdef int64_t finer = 1
+    cdef Side *s = &b.sides[side < 0]
     cdef int64_t tick
-    cdef bint stood = False
-    cdef int code
+    cdef bint stood = False, deletes = size == 0
+    cdef int code = 0
     if snapshot and (not b.in_snapshot or not b.open):     # also where every message is a whole book
-        code = side_clear(&b.sides[BID])
-        if code == 0:
-            code = side_clear(&b.sides[ASK])
-        if code < 0:
-            return code
-        b.seeded = True
-        tally.book_resets += 1
+        code = _begin_snapshot(b, tally)
     b.in_snapshot = snapshot
     if not b.seeded and b.need_seed:
         return 1
     b.open = True
     b.message_ts = ts
-    tick = grid_steps(&b.ticks, price, &finer)
-    if finer > 1:
-        code = _refine(b, finer)
-        if code < 0:
-            return code
-    if b.ticks.coarse:
-        tally.prices_off_tick += 1
-    code = _place(s, tick, size, &stood)
-    if code < 0:
-        return code
-    if size > 0:
-        if block_reserve(&s.touched, 8) < 0:
-            return ERR_MEMORY
-        (<int64_t *> (s.touched.data + s.touched.used))[0] = tick
-        s.touched.used += 8
-    elif not stood:
-        tally.deletes_unknown += 1
+    if not on_grid_now(&b.ticks, price, &tick) and code == 0:
+        code = _find_tick(b, price, &tick, tally)
+    if s.near_price == s.near_price and not b.replacing:
+        _count_change(s, size - side_size(s, tick) if _is_near(s, tick) else 0.0)
+    if code == 0 and s.count and _inside(s, tick):
+        stood = _put_near(s, tick, size)
+    elif code == 0:
+        code = _place(s, tick, size, &stood)
+    if code < 0 or block_reserve(&s.touched, 8) < 0:
+        return ERR_MEMORY
+    (<int64_t *> (s.touched.data + s.touched.used))[0] = tick
+    s.touched.used += 0 if deletes else 8
+    tally.deletes_unknown += deletes & (not stood)
     return 0
+
+
+cdef inline int book_break(Book *b, int64_t ts, Tally *tally) noexcept nogil:
+    """Updates were lost: what stands may be wrong anywhere, so nothing stands until the next snapshot."""
+    cdef int code = side_clear(&b.sides[BID])
+    if code == 0:
+        code = side_clear(&b.sides[ASK])
+    count_up_to(&b.sides[BID], NAN, 0)
+    count_up_to(&b.sides[ASK], NAN, 0)
+    b.seeded = b.in_snapshot = b.replacing = False
+    b.open = True               # so that the empty book is published
+    b.message_ts = ts
+    tally.sequence_gaps += 1
+    return code
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 cdef inline double book_price(const Book *b, int64_t tick) noexcept nogil:
     return <double> tick / b.ticks.per_unit
-
-
-cdef inline double book_depth(const Book *b, int which, double mid, double bps) noexcept nogil:
-    """Base coin resting on one side within `bps` of `mid`, as far as the window reaches."""
-    cdef const Side *s = &b.sides[which]
-    # The limit is a price, found once: no logarithm a level.
-    cdef double limit = mid * exp(-1e-4 * bps * s.sign)
-    cdef double total = 0
-    cdef int64_t tick = s.best
-    cdef bint more = s.count > 0
-    while more and (book_price(b, tick) >= limit if s.sign > 0 else book_price(b, tick) <= limit):
-        total += (<double *> s.sizes.data)[tick - s.base]
-        tick -= s.sign
-        more = side_next(s, &tick)
-    return total

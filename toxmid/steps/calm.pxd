@@ -4,7 +4,7 @@
 # over trailing hours (medians, guarded for sparse tapes) scale everything else. They are lagged, so that an episode does not become its own norm. Once a
 # minute a sample goes into the norm of the spread at this time of day, and into the norms of quiet minutes against which
 # impact is judged excessive. All exist from 300 s on: before the full history is there they are the same statistics over
-# what has arrived.
+# what has arrived. For whom follows the market without telling anything yet, the first of them exist from 120 s on (`early`).
 
 from libc.math cimport NAN, fabs, log, sqrt
 from libc.stdint cimport int64_t
@@ -22,12 +22,18 @@ cdef enum:
     YOUNG = 10                  # minutes that the prior of sigma is worth
     SAMPLE_SECONDS = 10
     READY_SECONDS = 300
+    EARLY_SECONDS = 120
 
 cdef struct Minute:
     double spread               # mean over the minute, bps
     double move                 # |60 s log return of mid|, bps
     double volume               # units of the last 60 s
     double quiet                # 1: no second of it had an excess impact beyond the limit
+
+cdef struct Norms:              # of 60 s
+    double sigma                # usual |move|, bps
+    double volume               # usual volume, units
+    double spread               # usual mean spread, bps
 
 cdef struct Calm:
     int64_t window              # ns of history that count
@@ -36,6 +42,7 @@ cdef struct Calm:
     double sigma                # usual |60 s move|, bps
     double volume               # usual volume of 60 s, units
     double spread               # usual 60 s mean spread, bps
+    Norms early                 # the same three, sooner
     double rms                  # root mean square 60 s move of quiet minutes, bps
     double mean_volume          # mean volume of 60 s of quiet minutes, units
     double tod_median           # of ln(spread) at this time of day
@@ -51,6 +58,7 @@ cdef struct Calm:
 cdef inline void calm_init(Calm *c, int64_t window, int64_t lag) noexcept nogil:
     c.window = window
     c.lag = lag
+    c.early.sigma = c.early.volume = c.early.spread = NAN
     c.sigma = c.volume = c.spread = c.rms = c.mean_volume = c.tod_median = c.tod_scale = NAN
     c.count = c.first = 0
 
@@ -61,7 +69,7 @@ cdef inline bint calm_ready(const Calm *c) noexcept nogil:
 
 # --- the last 60 s, every ten seconds --------------------------------------------------------------------------------
 
-cdef inline void _raise_young_sigma(Calm *c, int64_t age) noexcept nogil:
+cdef inline void _raise_young_sigma(Norms *c, int64_t age) noexcept nogil:
     """Too few samples to trust a small sigma: a maker is assumed to quote no more than a fifth of a minute's risk."""
     cdef double minutes = 0.75 * <double> age / (60.0 * SECOND)
     cdef double prior = 5.0 * c.spread
@@ -76,6 +84,7 @@ cdef inline void _raise_young_sigma(Calm *c, int64_t age) noexcept nogil:
 cdef inline int calm_sample(Calm *c, int64_t ts, double move, double volume, double spread) noexcept nogil:
     """Offer what the 60 s up to `ts` were like, and renew the medians. `move` etc. are NaN while 60 s have not passed."""
     cdef int64_t age = ts - c.first
+    cdef Norms *n = &c.early
     cdef int64_t upto
     cdef int code
     if age % (SAMPLE_SECONDS * <int64_t> SECOND) != 0:
@@ -85,7 +94,7 @@ cdef inline int calm_sample(Calm *c, int64_t ts, double move, double volume, dou
         code = trailing_push(&c.volumes, ts, volume)
     if code == 0 and move == move:
         code = trailing_push(&c.spreads, ts, spread)
-    if code < 0 or age < READY_SECONDS * <int64_t> SECOND:
+    if code < 0 or age < EARLY_SECONDS * <int64_t> SECOND:
         return code
     # While history is short the lag is a quarter of it: a norm of the young market, but never of this very moment.
     upto = ts - (c.lag if 4 * c.lag < age else age // 4)
@@ -94,18 +103,22 @@ cdef inline int calm_sample(Calm *c, int64_t ts, double move, double volume, dou
         code = trailing_roll(&c.volumes, upto - c.window, upto)
     if code == 0:
         code = trailing_roll(&c.spreads, upto - c.window, upto)
-    c.sigma = trailing_level(&c.moves)
-    c.volume = trailing_level(&c.volumes)
-    c.spread = trailing_level(&c.spreads)
-    _raise_young_sigma(c, age)
+    n.sigma = trailing_level(&c.moves)
+    n.volume = trailing_level(&c.volumes)
+    n.spread = trailing_level(&c.spreads)
+    _raise_young_sigma(n, age)
     # A tape that stood still must not freeze what is measured in sigmas, and a spread far below a minute's risk is not wide
     # for being twice that.
-    if c.sigma < 0.5 * c.spread:
-        c.sigma = 0.5 * c.spread
-    if c.sigma < 0.05:
-        c.sigma = 0.05
-    if c.spread < 0.05 * c.sigma:
-        c.spread = 0.05 * c.sigma
+    if n.sigma < 0.5 * n.spread:
+        n.sigma = 0.5 * n.spread
+    if n.sigma < 0.05:
+        n.sigma = 0.05
+    if n.spread < 0.05 * n.sigma:
+        n.spread = 0.05 * n.sigma
+    if age >= READY_SECONDS * <int64_t> SECOND:
+        c.sigma = n.sigma
+        c.volume = n.volume
+        c.spread = n.spread
     return code
 
 

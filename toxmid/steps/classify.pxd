@@ -22,7 +22,8 @@
 # Published packages live with that, and slack = 0 gives what they give. Where the tick is known, a quarter of it is
 # the right slack: prices and midpoints on the grid are either equal or at least half a tick apart.
 
-from libc.math cimport INFINITY, NAN, isnan
+from libc.math cimport NAN, isnan
+from toxmid.steps.codes cimport is_price
 
 cdef enum Rule:
     RULE_SIDE = 0
@@ -46,11 +47,6 @@ cdef inline void signing_init(Signing *s, double slack) noexcept nogil:
     s.ask = NAN
     s.slack = slack
     s.tick_sign = 0
-
-
-cdef inline bint is_price(double x) noexcept nogil:
-    """Positive and finite; false for NaN."""
-    return 0 < x < INFINITY
 
 
 cdef inline int compare_prices(double a, double b, double slack) noexcept nogil:

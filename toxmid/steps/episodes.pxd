@@ -2,6 +2,7 @@
 
 from libc.math cimport NAN, fabs, isnan, log
 from libc.stdint cimport int64_t
+from toxmid.steps.book cimport ASK, BID
 from toxmid.steps.codes cimport ERR_MEMORY
 from toxmid.steps.memory cimport Block, block_reserve
 
@@ -28,6 +29,10 @@ cdef struct EpisodeRow:         # every field is 8 bytes wide: int64 or double
     double mid_before
     double mid_after            # at ts_known
     double peak                 # largest value of what triggers this kind
+    double depth_share          # |net taker flow| over the depth on the side that was hit, as it stood before
+    double cancelled_share      # of the depth that went from that side: cancelled, not traded
+    int64_t gap                 # 1: nothing traded at all
+    int64_t ts_tightened        # a widening: from when on the spread was no longer wide; 0: it was until the end
 
 cdef struct View:               # what every kind of episode sees of a step
     int64_t ts
@@ -36,6 +41,12 @@ cdef struct View:               # what every kind of episode sees of a step
     double liquidated           # liquidation-driven since the beginning
     double signed_flow          # liquidation-driven lots of this step, signed
     double toxic_mean, debiased_mean, implied_mid
+    double net_coins            # taker flow since the beginning, signed
+    int64_t trades              # since the beginning
+    double depth[2]             # base coin near the mid, by side; NaN: no book
+    double traded[2]            # base coin that went from it since the beginning
+    double cancelled[2]
+    int64_t wide                # 1: the spread is wider than it may be for ever (8 bytes, so that no byte of a View is padding)
 
 cdef struct Episode:
     bint open
@@ -45,6 +56,7 @@ cdef struct Episode:
     double farthest             # bps, signed
     double peak
     double flow
+    int64_t tightened           # first step of those without a wide spread up to now; 0: it is wide
 
 
 cdef inline void _note(Episode *e, const View *v, double strength) noexcept nogil:
@@ -54,6 +66,28 @@ cdef inline void _note(Episode *e, const View *v, double strength) noexcept nogi
     if strength > e.peak:
         e.peak = strength
     e.flow += v.signed_flow
+
+
+cdef inline void _note_width(Episode *e, const View *v) noexcept nogil:
+    if v.wide:
+        e.tightened = 0
+    elif e.tightened == 0:
+        e.tightened = v.ts
+
+
+cdef inline double _share(double part, double whole) noexcept nogil:
+    return part / whole if whole > 0 else NAN
+
+
+cdef inline void _write_hit_side(const Episode *e, EpisodeRow *row) noexcept nogil:
+    """What became of the side that was hit: the asks of a move up, the bids of a move down."""
+    cdef int hit = ASK if e.farthest > 0 else BID
+    cdef double traded = e.last.traded[hit] - e.before.traded[hit]
+    cdef double cancelled = e.last.cancelled[hit] - e.before.cancelled[hit]
+    row.depth_share = _share(fabs(e.last.net_coins - e.before.net_coins), e.before.depth[hit])
+    row.cancelled_share = _share(cancelled, cancelled + traded)
+    if e.farthest == 0:
+        row.depth_share = row.cancelled_share = NAN
 
 
 cdef inline int _write(const Episode *e, int kind, const View *v, Block *rows) noexcept nogil:
@@ -79,6 +113,9 @@ cdef inline int _write(const Episode *e, int kind, const View *v, Block *rows) n
     row.mid_before = e.before.mid
     row.mid_after = v.mid
     row.peak = e.peak
+    row.gap = e.last.trades == e.before.trades
+    row.ts_tightened = e.tightened if kind == WIDENING else 0
+    _write_hit_side(e, row)
     return 0
 
 
@@ -93,10 +130,13 @@ cdef inline int episode_step(Episode *e, int kind, const View *v, bint hot, bint
             e.peak = strength
             e.flow = 0.0
             e.last = v[0]
+            e.tightened = 0
             _note(e, v, strength)
+            _note_width(e, v)
         elif quiet or e.before.ts == 0:
             e.before = v[0]
         return 0
+    _note_width(e, v)
     if hot:
         e.last = v[0]
         _note(e, v, strength)

@@ -56,6 +56,8 @@ cdef struct Flow:
     double toxic_buy, toxic_sell        # units of the open step
     double liq_buy, liq_sell            # base coin of the open bar
     double liq_total, toxic_total       # base coin, since the beginning
+    double claimed_total                # of them: trades that records were matched with
+    double inferred_total               # what was inferred to be forced, with a feed or without
     double coins_per_unit               # of the last trade
     double slack                        # units by which sizes may differ and still be the same: half a lot
     double guess_buy, guess_sell        # inferred weight of taker orders of this step
@@ -124,6 +126,7 @@ cdef inline double _claim(Flow *f, Print *p, double units) noexcept nogil:
     cdef double got = units if units < free_units else free_units
     if got > 0:
         p.matched += got
+        f.claimed_total += got * p.coins / p.units
         flow_add(f, p, got)
         return got
     return 0.0
@@ -245,6 +248,8 @@ cdef inline int flow_order(Flow *f, const Order *o, Tally *tally, Print *spare, 
     p.clock = f.clock
     p.matched = 0
     p.guess = f.guess_buy if o.side > 0 else (f.guess_sell if o.side < 0 else 0.0)
+    if p.guess > 0:
+        f.inferred_total += p.guess * p.coins
     if f.waiting:
         _expire_records(f, o.ts, tally)
         for i in range(f.waiting):
@@ -267,4 +272,5 @@ cdef inline double toxic_mean(const Flow *f) noexcept nogil:
 
 
 cdef inline double debiased_mean(const Flow *f) noexcept nogil:
-    return f.weighted_unpressed / f.weight if f.weight > 0 else NAN
+    cdef double mean = f.weighted_unpressed / f.weight if f.weight > 0 else NAN
+    return mean if mean > 0 else NAN        # prints far below what pressed on them may leave no price

@@ -27,22 +27,37 @@ cdef inline void grid_init(Grid *g, double step, double finest) noexcept nogil:
     g.coarse = False
 
 
+cdef inline double nearest(double x) noexcept nogil:
+    """The whole number nearest to x, ties to even, as `rint` has it, which is a call into a library on plain x86-64: below 2^51
+    the sum with 1.5 * 2^52 has no room for a fraction."""
+    if -2e15 < x < 2e15:
+        return (x + 6755399441055744.0) - 6755399441055744.0
+    return rint(x)
+
+
 cdef inline bint on_grid(double steps) noexcept nogil:
     """Is a number of steps whole, but for the dust that decimals leave in doubles?"""
-    return fabs(steps - rint(steps)) <= 1e-15 * fabs(steps)
+    return fabs(steps - nearest(steps)) <= 1e-15 * fabs(steps)
+
+
+cdef inline bint on_grid_now(const Grid *g, double value, int64_t *steps) noexcept nogil:
+    """Is a value on the grid as it stands? How many steps it is, if so; the usual case of `grid_steps`, and nothing to it."""
+    cdef double exact = value * g.per_unit
+    cdef double whole = nearest(exact)
+    steps[0] = <int64_t> whole
+    return fabs(exact - whole) <= 1e-15 * fabs(exact)
 
 
 cdef inline int64_t grid_steps(Grid *g, double value, int64_t *finer) noexcept nogil:
     """Whole steps in `value`. `finer[0]` is 1, or the power of ten by which the grid has just become finer:
     the caller multiplies every count it keeps by it. A value off every grid is rounded, and `coarse` says so."""
-    cdef double steps = value * g.per_unit
     cdef double per_unit = g.per_unit
     cdef int decimals = g.decimals
-    cdef int64_t factor = 1
+    cdef int64_t factor = 1, steps
     finer[0] = 1
     g.coarse = False
-    if on_grid(steps):
-        return <int64_t> rint(steps)
+    if on_grid_now(g, value, &steps):
+        return steps
     if g.decimals >= 0:
         while decimals < MAX_DECIMALS and fabs(value) * per_unit < 1e14 and per_unit < g.finest:
             decimals += 1
@@ -52,11 +67,11 @@ cdef inline int64_t grid_steps(Grid *g, double value, int64_t *finer) noexcept n
                 g.decimals = decimals
                 g.per_unit = per_unit
                 finer[0] = factor
-                return <int64_t> rint(value * per_unit)
+                return <int64_t> nearest(value * per_unit)
         if g.decimals < decimals:
             # No decimal grid holds it (sizes computed rather than printed): from now on the finest one rounds.
             g.decimals = decimals
             g.per_unit = per_unit
             finer[0] = factor
     g.coarse = True
-    return <int64_t> rint(value * g.per_unit)
+    return <int64_t> nearest(value * g.per_unit)

@@ -8,19 +8,47 @@ from libc.math cimport fabs, rint
 from libc.stdint cimport int8_t, int64_t
 from toxmid.steps.grid cimport Grid, grid_steps, on_grid
 
+cdef enum:
+    RUN = 256                   # trades that are counted together
+    MOST_LOTS = 1000000000000000000     # beyond it no more are counted
+
+cdef struct Run:                # trades that follow one another, as whole lots
+    int64_t lots[256]
+    int64_t taken               # of them so far
+    int64_t total, buy, sell    # lots of those that are left
+
 cdef extern from *:
     """
     #include <math.h>
     #include <stdint.h>
     #include <string.h>
-    /* Lots of n trades; 1 if every size is on the grid, positive and countable and every price positive and finite, else 0.
+    /* One body, compiled for this processor's wide registers too where the loader can choose: the same operations on each
+       element, without contraction, so the same bits. */
+    #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
+    #define TOXMID_WIDE __attribute__((target_clones("avx2", "default")))
+    #else
+    #define TOXMID_WIDE
+    #endif
+    /* Lots of n trades and their sums; 1 if every time is in order and not before `now`, every price positive and finite, every
+       size positive, countable and on the grid, and every side a side; else 0.
        Without a branch or a conversion, so that it vectorises: adding 1.5 * 2^52 leaves the nearest whole number in the low bits
-       of a double; positive doubles are ordered like their bits; and every condition is the sign of something. */
-    static int toxmid_whole_lots(const double *price, const double *coins, int64_t *lots, int64_t n, double per_unit) {
+       of a double; positive doubles are ordered like their bits; and every condition is the sign of something. One loop for
+       what is 8 bytes wide and one for what is not: mixed, the compiler would run out of registers. */
+    TOXMID_WIDE
+    static int toxmid_count_run(const int64_t *ts, const double *price, const double *coins, const int8_t *side, int64_t n,
+                                int64_t now, double per_unit, int64_t *lots, int64_t *sums) {
         const double magic = 6755399441055744.0, most = 1e15;
-        int64_t base, top, bad = 0, i;
+        const double least_price = 1e-15, most_price = 1e15;      /* is_price of codes.pxd */
+        uint64_t low, high, size_top;
+        int64_t base, bad = (int64_t) ((uint64_t) ts[0] - (uint64_t) now), i;
+        uint64_t total = 0, bought = 0, sold = 0;     /* of garbage, which is refused below, sums may wrap */
+        int8_t no_side = 0;
         memcpy(&base, &magic, 8);
-        memcpy(&top, &most, 8);
+        memcpy(&size_top, &most, 8);
+        memcpy(&low, &least_price, 8);
+        memcpy(&high, &most_price, 8);
+        for (i = 1; i < n; i++)
+            bad |= (int64_t) ((uint64_t) ts[i] - (uint64_t) ts[i - 1]);
         for (i = 0; i < n; i++) {
             double steps = coins[i] * per_unit;
             double shifted = steps + magic;
@@ -30,25 +58,25 @@ cdef extern from *:
             memcpy(&steps_bits, &steps, 8);
             memcpy(&shifted_bits, &shifted, 8);
             memcpy(&room_bits, &room, 8);
-            bad |= (price_bits - 1) | (INT64_C(0x7fefffffffffffff) - price_bits) | (steps_bits - 1) | (top - steps_bits) | room_bits;
-            lots[i] = shifted_bits - base;
+            bad |= price_bits | (int64_t) ((uint64_t) price_bits - low) | (int64_t) (high - (uint64_t) price_bits) | steps_bits
+                   | (int64_t) ((uint64_t) steps_bits - 1) | (int64_t) (size_top - (uint64_t) steps_bits) | room_bits;
+            lots[i] = (int64_t) ((uint64_t) shifted_bits - (uint64_t) base);
+            total += (uint64_t) lots[i];
         }
-        return bad >= 0;
-    }
-    static void toxmid_by_side(const int64_t *lots, const int8_t *side, int64_t n, int64_t *buy, int64_t *sell) {
-        int64_t bought = 0, sold = 0, i;
+        for (i = 0; i < n; i++)
+            no_side |= (int8_t) (1 - side[i]) | (int8_t) (1 + side[i]);
         for (i = 0; i < n; i++) {
-            bought += lots[i] & -(int64_t) (side[i] > 0);
-            sold += lots[i] & -(int64_t) (side[i] < 0);
+            bought += (uint64_t) (lots[i] & -(int64_t) (side[i] > 0));
+            sold += (uint64_t) (lots[i] & -(int64_t) (side[i] < 0));
         }
-        *buy = bought;
-        *sell = sold;
+        sums[0] = (int64_t) total;
+        sums[1] = (int64_t) bought;
+        sums[2] = (int64_t) sold;
+        return bad >= 0 && no_side >= 0;
     }
     """
-    bint whole_lots "toxmid_whole_lots"(const double *price, const double *coins, int64_t *lots, int64_t n,
-                                        double per_unit) noexcept nogil
-    void lots_by_side "toxmid_by_side"(const int64_t *lots, const int8_t *side, int64_t n, int64_t *buy,
-                                       int64_t *sell) noexcept nogil
+    bint count_run "toxmid_count_run"(const int64_t *ts, const double *price, const double *coins, const int8_t *side,
+                                      int64_t n, int64_t now, double per_unit, int64_t *lots, int64_t *sums) noexcept nogil
 
 cdef struct Lots:
     Grid grid
@@ -57,7 +85,7 @@ cdef struct Lots:
     bint decided                # the first trade has shown what lots are
     bint contracts              # lots are contracts whose worth in coin varies
     int64_t rounded             # sizes that lie on no grid
-    double coins                # traded so far
+    int64_t traded              # lots so far, on a grid of sizes
 
 
 cdef inline bint _is_decimal(double x) noexcept nogil:
@@ -83,11 +111,17 @@ cdef inline void _decide(Lots *l, double coins, int64_t given) noexcept nogil:
 
 cdef inline bint lots_countable(const Lots *l, double price, double coins, int64_t given) noexcept nogil:
     """Is a size small enough for sums of its lots to stay within int64?"""
-    if given > 0:
-        return given <= <int64_t> 1000000 * 1000000000
+    if given > 0 and (given > <int64_t> 1000000 * 1000000000 or coins > 1e15):
+        return False
     if l.contract_value > 0:
         return coins * price <= 1e15 * l.contract_value
+    if given > 0 and l.decided and l.contracts:
+        return True
     return coins * l.grid.per_unit <= 1e15
+
+
+cdef inline bint _many(const Lots *l) noexcept nogil:
+    return <double> l.traded > 1e10 * l.grid.per_unit
 
 
 cdef inline int64_t lots_of(Lots *l, double price, double coins, int64_t given, int64_t *finer) noexcept nogil:
@@ -101,10 +135,11 @@ cdef inline int64_t lots_of(Lots *l, double price, double coins, int64_t given, 
         if given > 0:
             return given
         return <int64_t> rint(coins * price / l.contract_value) if l.contract_value > 0 else 0
-    l.coins += coins
-    if l.coins > 1e10:              # counts of what has traded must not leave int64 when the grid becomes finer
-        l.grid.finest = 4e18 / l.coins
+    if _many(l):                    # counts of what has traded must not leave int64 when the grid becomes finer
+        l.grid.finest = 4e17 * l.grid.per_unit / <double> l.traded
     lots = grid_steps(&l.grid, coins, finer)
+    if l.traded < MOST_LOTS:
+        l.traded = l.traded * finer[0] + lots
     if l.grid.coarse:
         l.rounded += 1
     return lots
@@ -115,20 +150,29 @@ cdef inline double lots_per_coin(const Lots *l) noexcept nogil:
     return 0.0 if l.contracts else l.grid.per_unit
 
 
-cdef inline bint lots_of_run(Lots *l, int64_t now, const int64_t *ts, const double *price, const double *coins,
-                             int64_t *lots, int64_t n) noexcept nogil:
-    """Lots of n trades at once, without a branch in the loops; False, and nothing done, unless every one of them is in order
-    of time, good, and on the grid as it stands."""
-    cdef int64_t back = ts[0] - now
-    cdef int64_t total = 0
-    cdef int64_t i
-    if not l.decided or l.contracts or l.coins > 1e10:
+cdef inline bint lots_of_run(const Lots *l, int64_t now, const int64_t *ts, const double *price, const double *coins,
+                             const int8_t *side, int64_t n, Run *run) noexcept nogil:
+    """Lots of n <= RUN trades at once; False unless every one of them is in order of time, good, and on the grid as it stands."""
+    cdef int64_t sums[3]
+    if not l.decided or l.contracts or _many(l):
         return False
-    for i in range(1, n):
-        back |= ts[i] - ts[i - 1]           # the sign bit stays when any difference is negative
-    if back < 0 or not whole_lots(price, coins, lots, n, l.grid.per_unit):
+    if not count_run(ts, price, coins, side, n, now, l.grid.per_unit, run.lots, sums):
         return False
-    for i in range(n):
-        total += lots[i]
-    l.coins += <double> total / l.grid.per_unit
+    run.taken = 0
+    run.total = sums[0]
+    run.buy = sums[1]
+    run.sell = sums[2]
     return True
+
+
+cdef inline void run_take(Run *run, int64_t count, int64_t total, int64_t buy, int64_t sell) noexcept nogil:
+    """So many of the trades that are left are taken, and so many lots with them."""
+    run.taken += count
+    run.total -= total
+    run.buy -= buy
+    run.sell -= sell
+
+
+cdef inline void lots_took(Lots *l, int64_t lots) noexcept nogil:
+    """Trades of a run, so many lots, were taken by their sums: what `lots_of` would have kept of them."""
+    l.traded += lots

@@ -3,24 +3,34 @@
 # An event first advances the clock (`_advance`): what was of an earlier moment is settled, and every second that has ended is
 # closed (`_close_step`). Then it changes the state. Nothing is ever computed from an event that has not been taken.
 
-from libc.math cimport INFINITY, NAN, exp, fabs, isnan, log, rint, sqrt
+from libc.math cimport NAN, exp, fabs, fmin, isnan, log, rint, sqrt
 from libc.stdint cimport int64_t
-from toxmid.steps.book cimport ASK, BID, Book, book_depth, book_judge, book_price, book_row, side_size
+from toxmid.steps.book cimport (ASK, BID, Book, book_break, book_judge, book_price, book_refusal, book_row,
+                                side_size)
+from toxmid.steps.branching cimport Branching, branching_ratio, branching_step
 from toxmid.steps.bulk cimport Bulk, bulk_add, bulk_advance
 from toxmid.steps.calm cimport Calm, calm_minute, calm_ready, calm_sample, calm_spread_z
 from toxmid.steps.classify cimport Signing, classify_quote, classify_trade
 from toxmid.steps.codes cimport (BAD_PRICE, BAD_SIDE, BAD_SIZE, BEFORE_SNAPSHOT, BOOK, ERR_BACKWARDS, ERR_MEMORY,
-                                 ERR_TIME_RANGE, LIQUIDATION, MARK, QUOTE, REFERENCE, SECOND, TRADE,
-                                 ZERO_SIZE, Tally)
+                                 ERR_SILENCE, ERR_TIME_RANGE, LIQUIDATION, MARK, OPEN_INTEREST, QUOTE, REFERENCE,
+                                 SECOND, TRADE, ZERO_SIZE, Tally, in_our_years, is_price, is_size)
+from toxmid.steps.consensus cimport (ALL_VENUES, INDEX_PRICE, MARK_PRICE, OTHER_VENUES, Consensus,
+                                     consensus_corridor)
+from toxmid.steps.depth cimport RUNGS, Depth, depth_end_bar, depth_step
 from toxmid.steps.episodes cimport (CASCADE, EPISODE_KINDS, SWEEP, VACUUM, WIDENING, Episode, View, episode_step)
+from toxmid.steps.feed cimport Feed, feed_record, feed_step
 from toxmid.steps.flow cimport (Flow, Order, Print, debiased_mean, flow_guess, flow_order, flow_record, flow_tick,
                                 toxic_mean)
-from toxmid.steps.implied cimport Implied, _gap_of, _imbalance, implied_step
+from toxmid.steps.implied cimport Implied, _gap_of, _imbalance, implied_conclude, implied_follow
+from toxmid.steps.interest cimport Interest, interest_sample, interest_step, shifted
+from toxmid.steps.kyle cimport Kyle, kyle_lambda, kyle_step
 from toxmid.steps.lots cimport Lots, lots_countable, lots_of, lots_per_coin
 from toxmid.steps.memory cimport Block, block_reserve
+from toxmid.steps.signs cimport Signs, signs_correlation, signs_flush, signs_push
 from toxmid.steps.touch cimport (DEPTH, QUOTES, TAPE, Touch, fresh_spread, touch_age, touch_end_step,
-                                 touch_forget_tape, touch_set, touch_settle, touch_spread, touch_trade)
-from toxmid.steps.venue cimport Venue, venue_sample, venue_trade
+                                 touch_forget_tape, touch_set, touch_settle, touch_spread, touch_trade,
+                                 touch_weighted_mid)
+from toxmid.steps.venue cimport Venue, venue_price, venue_sample, venue_step, venue_trade
 from toxmid.steps.volume_clock cimport VolumeClock, clock_fill, clock_prepare, clock_refine
 
 cdef enum:
@@ -29,6 +39,10 @@ cdef enum:
     STRESS_INFERRED = 2
     ONE_SIDED = 3
     HALTED = 4
+
+cdef enum:                      # that one event may close: a silence has a row per bar, and these fill a gigabyte or two
+    MOST_BARS = 4000000
+    MOST_STEPS = 100000000
 
 cdef struct Settings:
     int64_t step                # ns: the grid of the estimator, a second or a shorter bar
@@ -40,10 +54,10 @@ cdef struct Settings:
     double stress_z             # spread z, and
     double stress_excess        # excess impact, beyond which toxic flow means stress
     double cusum_drift, cusum_alarm, cusum_rearm
+    double cancelled            # share of what went from the hit side that was cancelled in a vacuum
     double move_sigmas          # size of a 5 s move that is a sweep or a vacuum
     double cascade_rate         # toxic volume, in normal volumes, that is a cascade
     double stale                # s, how long a print tells of a spread
-    double depth_bps            # depth is counted this far from the mid
     double toxic_score          # spread x move x imbalance above which flow is inferred to be toxic
 
 cdef struct BarRow:             # every field is 8 bytes wide: int64 or double
@@ -84,9 +98,38 @@ cdef struct BarRow:             # every field is 8 bytes wide: int64 or double
     double credibility_bps
     double toxic_bps
     double reference_bps
+    double reference_mid        # where other venues put our mid together ...
+    double reference_width_bps  # ... and how far to either side they allow it to be; not a number without them
     double credibility          # of the price of the moment: 1 when the spread is normal, 1 / rho^2 when it is rho times that
     double memory               # s of normal trading at today's credibility until half is forgotten
     int64_t regime
+    double weighted_mid         # weighted by the size on the other side
+    double sign_acf_1           # autocorrelation of the signs of taker orders, at 1, 10 and 100 orders
+    double sign_acf_10
+    double sign_acf_100
+    double kyle_lambda          # bps per unit of net taker flow, recursive
+    double liq_branching        # branching ratio of liquidation prints
+    double liq_branching_excess # ... less its trailing median
+    double open_interest        # base coin, as last published
+    double closing_share        # fall of the open interest over the taker volume on the larger side, last window
+    double depth_bid_1bps       # base coin resting this far from the mid
+    double depth_bid_5bps
+    double depth_bid_10bps
+    double depth_bid_25bps
+    double depth_bid_50bps
+    double depth_ask_1bps
+    double depth_ask_5bps
+    double depth_ask_10bps
+    double depth_ask_25bps
+    double depth_ask_50bps
+    double round_trip_bps       # cost of buying and selling a size at once
+    double bid_added            # changes of depth_bid over the bar: depth = before + added - traded - cancelled
+    double bid_traded
+    double bid_cancelled
+    double ask_added
+    double ask_traded
+    double ask_cancelled
+    double cancel_share         # cancelled over cancelled and traded, both sides
 
 cdef struct BarSums:
     int64_t trades
@@ -100,6 +143,8 @@ cdef struct Past:               # one step of the last minute
     double units                # traded since the beginning
     double signed_units
     double depth                # on the side that was hit, units
+    double traded[2]            # base coin that went from the depth since the beginning, by side
+    double cancelled[2]
     double spread_sum           # bps, of all steps with a spread
     int64_t spreads             # steps with a spread
 
@@ -122,8 +167,13 @@ cdef struct Machine:
     double cusum
     int64_t stress_until
     int64_t steps               # closed
-    double mark                 # last mark price
-    Venue reference
+    Signs signs
+    Kyle kyle
+    Branching branching
+    Feed feed
+    Interest interest
+    Depth depth
+    double raw_buy, raw_sell            # inferred weights of the open step before open interest shifts them
     bint quiet_minute
     Lots lots
     Signing signing
@@ -142,6 +192,7 @@ cdef struct Machine:
     Block past                  # Past[60 s / step + 1], a ring
     Block bars                  # BarRow, until taken
     Block episode_rows          # EpisodeRow, until taken
+    Consensus others            # other venues, index and mark price: last, for most engines have none
 
 
 # --- helpers ---------------------------------------------------------------------------------------------------------
@@ -216,6 +267,9 @@ cdef inline int _finish_order(Machine *m) noexcept nogil:
         m.clock.liq_buy += forced
     else:
         m.clock.liq_sell += forced
+    signs_push(&m.signs, o.side)
+    if forced > 0:
+        m.branching.prints += 2.0 * forced >= o.coins
     return code
 
 
@@ -275,6 +329,13 @@ cdef inline int _regime(Machine *m, double excess) noexcept nogil:
     return CALM
 
 
+cdef inline double _cancelled_since(const Machine *m, const Past *then, int side) noexcept nogil:
+    """Of the depth that went from one side since then, the share that was cancelled; NaN: nothing went."""
+    cdef double traded = m.depth.sides[side].traded_total - then.traded[side]
+    cdef double cancelled = m.depth.sides[side].cancelled_total - then.cancelled[side]
+    return cancelled / (cancelled + traded) if cancelled + traded > 0 else NAN
+
+
 cdef inline int _trace_episodes(Machine *m, double log_mid) noexcept nogil:
     """Advance the four kinds of episode by the step that is being closed."""
     cdef View v
@@ -288,7 +349,7 @@ cdef inline int _trace_episodes(Machine *m, double log_mid) noexcept nogil:
     cdef double floor_5 = m.calm.spread
     cdef double strength, explained
     cdef bint moved, vacuum
-    cdef int code
+    cdef int code, side
     v.ts = m.step_end
     v.mid = m.touch.mid
     v.coins = m.total_coins
@@ -297,6 +358,13 @@ cdef inline int _trace_episodes(Machine *m, double log_mid) noexcept nogil:
     v.toxic_mean = m.row.toxic_mean
     v.debiased_mean = m.row.debiased_mean
     v.implied_mid = m.row.implied_mid
+    v.net_coins = m.signed_units * m.flow.coins_per_unit
+    v.trades = m.tally.used[TRADE]
+    v.wide = not z <= m.set.cusum_drift
+    for side in range(2):
+        v.depth[side] = m.depth.ladder.depth[side][RUNGS]
+        v.traded[side] = m.depth.sides[side].traded_total
+        v.cancelled[side] = m.depth.sides[side].cancelled_total
     if z == z:
         m.cusum = m.cusum + z - m.set.cusum_drift
         if m.cusum < 0.0:
@@ -311,7 +379,7 @@ cdef inline int _trace_episodes(Machine *m, double log_mid) noexcept nogil:
     strength = fabs(move_5) / sigma_5 if sigma_5 > 0 and move_5 == move_5 else 0.0
     moved = strength > m.set.move_sigmas and fabs(move_5) > floor_5
     if depth == depth and depth > 0:
-        vacuum = fabs(net_5) < 0.2 * depth
+        vacuum = fabs(net_5) < 0.2 * depth and not _cancelled_since(m, then, ASK if move_5 > 0 else BID) <= m.set.cancelled
         explained = 1.0 if fabs(net_5) >= 0.5 * depth else 0.0
     else:
         # Without a book the square-root law says whether the volume explains the move.
@@ -334,6 +402,10 @@ cdef inline void _guess_context(Machine *m, double move) noexcept nogil:
         flow_guess(&m.flow, m.implied.spread / m.calm.spread, move / m.calm.sigma, _imbalance(&m.implied), m.set.toxic_score)
     else:
         m.flow.guess_buy = m.flow.guess_sell = 0.0
+    m.raw_buy = m.flow.guess_buy
+    m.raw_sell = m.flow.guess_sell
+    m.flow.guess_buy = shifted(m.raw_buy, m.interest.odds_buy)
+    m.flow.guess_sell = shifted(m.raw_sell, m.interest.odds_sell)
 
 
 cdef inline void _fill_row(Machine *m, double spread, double move, double units_60) noexcept nogil:
@@ -356,7 +428,8 @@ cdef inline void _fill_row(Machine *m, double spread, double move, double units_
     r.bps_per_volume = fabs(move) / coins if coins > 0 else NAN
     r.excess_impact = _excess(m, move, units_60)
     r.imbalance = _imbalance(&m.implied) if m.implied.total_volume > 0 else NAN
-    r.toxicity = m.toxic_30 / m.volume_30 if m.volume_30 > 0 else NAN
+    # A late record claims volume whose own part in the sum has faded already: never more than all of it.
+    r.toxicity = fmin(m.toxic_30 / m.volume_30, 1.0) if m.volume_30 > 0 else NAN
     r.toxic_mean = toxic_mean(&m.flow)
     r.debiased_mean = debiased_mean(&m.flow)
     r.implied_mid = m.implied.value
@@ -367,8 +440,39 @@ cdef inline void _fill_row(Machine *m, double spread, double move, double units_
     r.credibility_bps = m.implied.credibility_gap
     r.toxic_bps = m.implied.toxic_gap
     r.reference_bps = m.implied.reference_gap
+    r.reference_mid = exp(1e-4 * m.others.centre) if m.others.half == m.others.half else NAN
+    r.reference_width_bps = m.others.half
     r.credibility = m.implied.credibility
     r.memory = 60.0 * m.flow.half_life / m.implied.credibility
+    r.weighted_mid = touch_weighted_mid(t)
+    r.sign_acf_1 = signs_correlation(&m.signs, 0)
+    r.sign_acf_10 = signs_correlation(&m.signs, 1)
+    r.sign_acf_100 = signs_correlation(&m.signs, 2)
+    r.kyle_lambda = kyle_lambda(&m.kyle)
+    r.liq_branching = branching_ratio(&m.branching)
+    r.liq_branching_excess = r.liq_branching - m.branching.usual
+    r.open_interest = m.interest.value
+    r.closing_share = m.interest.closing
+
+
+cdef inline void _write_depth(BarRow *r, const Depth *d) noexcept nogil:
+    cdef const double *bids = d.ladder.depth[BID]
+    cdef const double *asks = d.ladder.depth[ASK]
+    cdef double went
+    r.depth_bid = bids[RUNGS]
+    r.depth_bid_1bps, r.depth_bid_5bps, r.depth_bid_10bps = bids[0], bids[1], bids[2]
+    r.depth_bid_25bps, r.depth_bid_50bps = bids[3], bids[4]
+    r.depth_ask = asks[RUNGS]
+    r.depth_ask_1bps, r.depth_ask_5bps, r.depth_ask_10bps = asks[0], asks[1], asks[2]
+    r.depth_ask_25bps, r.depth_ask_50bps = asks[3], asks[4]
+    r.round_trip_bps = d.ladder.round_trip
+    r.bid_added = r.bid_traded = r.bid_cancelled = r.ask_added = r.ask_traded = r.ask_cancelled = r.cancel_share = NAN
+    if d.known:
+        r.bid_added, r.bid_traded, r.bid_cancelled = d.sides[BID].added, d.sides[BID].traded, d.sides[BID].cancelled
+        r.ask_added, r.ask_traded, r.ask_cancelled = d.sides[ASK].added, d.sides[ASK].traded, d.sides[ASK].cancelled
+        went = r.bid_cancelled + r.ask_cancelled + r.bid_traded + r.ask_traded
+        if went > 0:
+            r.cancel_share = (r.bid_cancelled + r.ask_cancelled) / went
 
 
 cdef inline int _write_bar(Machine *m) noexcept nogil:
@@ -385,11 +489,7 @@ cdef inline int _write_bar(Machine *m) noexcept nogil:
     r.spread_mean_bps = 1e4 * t.width_time / t.mid_time if t.mid_time > 0 else NAN
     r.effective_spread_bps = 1e4 * s.paid / s.at_mid if s.at_mid > 0 else NAN
     r.ofi = t.ofi if t.source > TAPE else NAN
-    if _has_depth(m):
-        r.depth_bid = book_depth(&m.book, BID, t.mid, m.set.depth_bps)
-        r.depth_ask = book_depth(&m.book, ASK, t.mid, m.set.depth_bps)
-    else:
-        r.depth_bid = r.depth_ask = NAN
+    _write_depth(r, &m.depth)
     if m.peeking:
         return 0
     if block_reserve(&m.bars, sizeof(BarRow)) < 0:
@@ -400,6 +500,7 @@ cdef inline int _write_bar(Machine *m) noexcept nogil:
     s.buy_coins = s.sell_coins = s.unknown_coins = s.paid = s.at_mid = 0
     m.flow.liq_buy = m.flow.liq_sell = 0
     t.width_time = t.mid_time = t.ofi = 0
+    depth_end_bar(&m.depth)
     return 0
 
 
@@ -417,28 +518,59 @@ cdef inline int _remember_step(Machine *m, double log_mid, double spread, double
                                double spread_60) noexcept nogil:
     """What later steps look back on: one second of the last minute, a sample of the calm, a minute."""
     cdef Past *slot = &(<Past *> m.past.data)[m.steps % (m.past.used // <int64_t> sizeof(Past))]
-    cdef int code = 0
+    cdef int i, side, code = 0
     slot.log_mid = log_mid
     slot.units = m.total_units
     slot.signed_units = m.signed_units
     slot.spread_sum = m.spread_sum
     slot.spreads = m.spreads
+    for side in range(2):
+        slot.traded[side] = m.depth.sides[side].traded_total
+        slot.cancelled[side] = m.depth.sides[side].cancelled_total
     slot.depth = NAN
     if _has_depth(m) and m.flow.coins_per_unit > 0:
-        slot.depth = book_depth(&m.book, BID if m.implied.signed_volume < 0 else ASK, m.touch.mid,
-                                m.set.depth_bps) / m.flow.coins_per_unit
+        slot.depth = m.depth.ladder.depth[BID if m.implied.signed_volume < 0 else ASK][RUNGS] / m.flow.coins_per_unit
     if m.calm.first == 0 and m.touch.mid == m.touch.mid:
         m.calm.first = m.step_end
-    if m.calm.first and m.reference.last_ts:
-        code = venue_sample(&m.reference, m.step_end, m.calm.first, m.calm.window, m.calm.lag, 1e4 * log_mid)
-        if code < 0:
-            return code
+    if m.calm.first:
+        for i in range(ALL_VENUES):
+            if m.others.venues[i].last_ts:
+                code = venue_sample(&m.others.venues[i], m.step_end, m.calm.first, m.calm.window, m.calm.lag, 1e4 * log_mid)
+                if code < 0:
+                    return code
     if m.calm.first:
         code = calm_sample(&m.calm, m.step_end, fabs(move), units_60, spread_60)
     if code == 0 and m.step_end % (60 * <int64_t> SECOND) == 0:
         code = calm_minute(&m.calm, m.step_end, spread_60, fabs(move), units_60, m.quiet_minute)
         m.quiet_minute = True
     return code
+
+
+cdef inline int _step_metrics(Machine *m, double log_mid) noexcept nogil:
+    """Advance what is measured beside the estimator by the step that is being closed."""
+    signs_flush(&m.signs)
+    if m.book.message_ts:       # there has been a book
+        depth_step(&m.depth, &m.book, _has_depth(m), m.touch.mid, m.calm.volume * m.flow.coins_per_unit)
+    kyle_step(&m.kyle, m.step_end, log_mid, m.signed_units)
+    feed_step(&m.feed, m.step_end)
+    interest_step(&m.interest, m.step_end, m.step_buy * m.flow.coins_per_unit, m.step_sell * m.flow.coins_per_unit,
+                  m.raw_buy, m.raw_sell, m.feed.buy, m.feed.sell)
+    return branching_step(&m.branching, m.step_end, m.peeking)
+
+
+cdef inline void _imply(Machine *m, double dt, double spread, double move, double units_60) noexcept nogil:
+    """The implied mid at the end of the step: from our own tape, inside the corridor that other venues allow."""
+    cdef double centre = 0, corridor = 0
+    cdef bint held
+    cdef int i
+    for i in range(OTHER_VENUES):
+        venue_step(&m.others.venues[i], m.step_end, dt, m.set.stale)
+    m.others.half = NAN
+    if not implied_follow(&m.implied, &m.calm, dt, m.touch.mid, spread, m.step_buy, m.step_sell, m.step_unknown):
+        return
+    held = consensus_corridor(&m.others, &m.calm, m.step_end, dt, 1e4 * log(m.touch.mid), &centre, &corridor)
+    implied_conclude(&m.implied, &m.calm, dt, m.touch.mid, 1e-9 * <double> touch_age(&m.touch, m.step_end), move,
+                     units_60, debiased_mean(&m.flow), held, centre, corridor)
 
 
 cdef inline int _close_step(Machine *m) noexcept nogil:
@@ -461,10 +593,11 @@ cdef inline int _close_step(Machine *m) noexcept nogil:
         units_60 -= then.units
         if m.spreads > then.spreads:
             spread_60 = (m.spread_sum - then.spread_sum) / <double> (m.spreads - then.spreads)
-    implied_step(&m.implied, &m.calm, &m.reference, m.step_end, dt, m.touch.mid, spread,
-                 1e-9 * <double> touch_age(&m.touch, m.step_end), move,
-                 debiased_mean(&m.flow), m.step_buy, m.step_sell, m.step_unknown)
+    _imply(m, dt, spread, move, units_60)
     _decay_rates(m, dt)
+    code = _step_metrics(m, log_mid)
+    if code < 0:
+        return code
     _fill_row(m, touch_spread(&m.touch), move, units_60)
     m.row.regime = _regime(m, m.row.excess_impact)
     if m.row.excess_impact > m.set.stress_excess:
@@ -497,6 +630,7 @@ cdef inline void _forget_moves(Machine *m) noexcept nogil:
     for i in range(m.past.used // <int64_t> sizeof(Past)):
         past[i].log_mid = NAN
     m.implied.credible = m.implied.supported = m.implied.last_mid = NAN
+    m.kyle.log_mid = NAN
     m.implied.drift = 0.0
     touch_forget_tape(&m.touch)
 
@@ -506,7 +640,7 @@ cdef inline int _advance(Machine *m, int64_t ts) noexcept nogil:
     cdef int code
     if m.started and ts == m.now:
         return 0
-    if ts < <int64_t> 1230768000 * SECOND or ts >= <int64_t> 4102444800 * SECOND:
+    if not in_our_years(ts):
         return ERR_TIME_RANGE
     if not m.started:
         m.started = True
@@ -514,6 +648,8 @@ cdef inline int _advance(Machine *m, int64_t ts) noexcept nogil:
         m.touch.since = ts
         m.now = ts
         return 0
+    if (ts - m.step_end) // m.set.bar > MOST_BARS or (ts - m.step_end) // m.set.step > MOST_STEPS:
+        return ERR_SILENCE
     m.finished = False
     code = _settle(m)
     while code == 0 and ts > m.step_end:
@@ -535,10 +671,6 @@ cdef inline int _advance(Machine *m, int64_t ts) noexcept nogil:
 cdef inline int _refuse(Machine *m, int kind, int reason) noexcept nogil:
     m.tally.rejected[kind][reason] += 1
     return 0
-
-
-cdef inline bint _priced(double x) noexcept nogil:
-    return 0 < x < INFINITY
 
 
 cdef inline void _join_order(Machine *m, int64_t ts, int side, double price, double coins, double units) noexcept nogil:
@@ -570,9 +702,9 @@ cdef inline int machine_trade(Machine *m, int64_t ts, double price, double coins
     cdef double width, mid, units
     if m.started and ts < m.now:
         return ERR_BACKWARDS
-    if not _priced(price):
+    if not is_price(price):
         return _refuse(m, TRADE, BAD_PRICE)
-    if not 0 <= coins < INFINITY or given_lots < 0:
+    if not is_size(coins) or given_lots < 0:
         return _refuse(m, TRADE, BAD_SIZE)
     if coins == 0:
         return _refuse(m, TRADE, ZERO_SIZE)
@@ -610,11 +742,15 @@ cdef inline int machine_trade(Machine *m, int64_t ts, double price, double coins
         m.step_buy += units
         m.sums.buy += lots
         m.sums.buy_coins += coins
+        if price <= m.book.sides[ASK].near_price:
+            m.book.sides[ASK].traded += coins
     elif side < 0:
         m.signed_units -= units
         m.step_sell += units
         m.sums.sell += lots
         m.sums.sell_coins += coins
+        if price >= m.book.sides[BID].near_price:
+            m.book.sides[BID].traded += coins
     else:
         m.step_unknown += units
         m.sums.unknown += lots
@@ -627,14 +763,15 @@ cdef inline int machine_trade(Machine *m, int64_t ts, double price, double coins
 
 cdef inline int machine_quote(Machine *m, int64_t ts, double bid, double bid_size, double ask,
                               double ask_size) noexcept nogil:
-    cdef bint has_bid = _priced(bid)
-    cdef bint has_ask = _priced(ask)
+    cdef bint has_bid = is_price(bid)
+    cdef bint has_ask = is_price(ask)
     cdef int code
     if m.started and ts < m.now:
         return ERR_BACKWARDS
-    if bid_size < 0 or ask_size < 0 or bid_size == INFINITY or ask_size == INFINITY:
+    if not (is_size(bid_size) or isnan(bid_size)) or not (is_size(ask_size) or isnan(ask_size)):
         return _refuse(m, QUOTE, BAD_SIZE)
-    if bid < 0 or ask < 0 or bid == INFINITY or ask == INFINITY:
+    # NaN or 0: there is no such side.
+    if not (has_bid or bid == 0 or isnan(bid)) or not (has_ask or ask == 0 or isnan(ask)):
         return _refuse(m, QUOTE, BAD_PRICE)
     code = _advance(m, ts)
     if code < 0:
@@ -653,16 +790,26 @@ cdef inline int machine_quote(Machine *m, int64_t ts, double bid, double bid_siz
     return 0
 
 
-cdef inline int machine_book(Machine *m, int64_t ts, int side, double price, double size, bint snapshot) noexcept nogil:
-    cdef int code
+cdef inline int _break_book(Machine *m, int64_t ts) noexcept nogil:
+    """Updates of the book were lost before `ts`, whatever the row that says so is worth."""
+    cdef int code = _advance(m, ts)
+    if code == 0 and m.order.open:
+        code = _finish_order(m)
+    return code if code < 0 else book_break(&m.book, ts, &m.tally)
+
+
+cdef inline int machine_book(Machine *m, int64_t ts, int side, double price, double size, bint snapshot,
+                             bint gap) noexcept nogil:
+    cdef int code, reason
     if m.started and ts < m.now:
         return ERR_BACKWARDS
-    if side != 1 and side != -1:
-        return _refuse(m, BOOK, BAD_SIDE)
-    if not _priced(price):
-        return _refuse(m, BOOK, BAD_PRICE)
-    if not 0 <= size < INFINITY:
-        return _refuse(m, BOOK, BAD_SIZE)
+    if gap:
+        code = _break_book(m, ts)
+        if code < 0:
+            return code
+    reason = book_refusal(&m.book, side, price, size)
+    if reason >= 0:
+        return _refuse(m, BOOK, reason)
     code = _advance(m, ts)
     if code < 0:
         return code
@@ -685,9 +832,9 @@ cdef inline int machine_liquidation(Machine *m, int64_t ts, int side, double pri
         return ERR_BACKWARDS
     if side != 1 and side != -1:
         return _refuse(m, LIQUIDATION, BAD_SIDE)
-    if not _priced(price):
+    if not is_price(price):
         return _refuse(m, LIQUIDATION, BAD_PRICE)
-    if not 0 <= coins < INFINITY:
+    if not is_size(coins):
         return _refuse(m, LIQUIDATION, BAD_SIZE)
     if coins == 0:
         return _refuse(m, LIQUIDATION, ZERO_SIZE)
@@ -702,6 +849,8 @@ cdef inline int machine_liquidation(Machine *m, int64_t ts, int side, double pri
         units = coins * price / m.lots.contract_value if m.lots.contract_value > 0 else coins / m.flow.coins_per_unit
         units = rint(units)
     flow_record(&m.flow, ts, side, units, &m.tally)
+    feed_record(&m.feed, side, coins)
+    m.branching.prints += 1
     m.flow.liq_total += coins
     if side > 0:
         m.flow.liq_buy += coins
@@ -712,33 +861,57 @@ cdef inline int machine_liquidation(Machine *m, int64_t ts, int side, double pri
     return 0
 
 
-cdef inline int machine_mark(Machine *m, int64_t ts, double price) noexcept nogil:
+cdef inline int machine_mark(Machine *m, int64_t ts, double price, double index) noexcept nogil:
+    """A mark price and the index it is made from; NaN where the index is not known."""
     cdef int code
     if m.started and ts < m.now:
         return ERR_BACKWARDS
-    if not _priced(price):
+    if not is_price(price):
         return _refuse(m, MARK, BAD_PRICE)
     code = _advance(m, ts)
     if code == 0:
         m.tally.used[MARK] += 1
-        m.mark = price
+        venue_price(&m.others.venues[MARK_PRICE], ts, price)
+        if is_price(index):
+            venue_price(&m.others.venues[INDEX_PRICE], ts, index)
     return code
 
 
-cdef inline int machine_reference(Machine *m, int64_t ts, double price, double coins, int side) noexcept nogil:
+cdef inline int _refuse_elsewhere(Machine *m, Venue *v, int reason) noexcept nogil:
+    v.rejected[reason] += 1
+    return _refuse(m, REFERENCE, reason)
+
+
+cdef inline int machine_reference(Machine *m, int64_t ts, double price, double coins, int side, int venue) noexcept nogil:
+    """A trade of one of the other venues, by its number (0 to OTHER_VENUES - 1)."""
+    cdef Venue *v = &m.others.venues[venue]
     cdef int code
     if m.started and ts < m.now:
         return ERR_BACKWARDS
-    if not _priced(price):
-        return _refuse(m, REFERENCE, BAD_PRICE)
-    if not 0 <= coins < INFINITY:
-        return _refuse(m, REFERENCE, BAD_SIZE)
+    if not is_price(price):
+        return _refuse_elsewhere(m, v, BAD_PRICE)
+    if not is_size(coins):
+        return _refuse_elsewhere(m, v, BAD_SIZE)
     if coins == 0:
-        return _refuse(m, REFERENCE, ZERO_SIZE)
+        return _refuse_elsewhere(m, v, ZERO_SIZE)
     code = _advance(m, ts)
     if code == 0:
         m.tally.used[REFERENCE] += 1
-        venue_trade(&m.reference, ts, side, price)
+        v.used += 1
+        venue_trade(v, ts, side, price, coins)
+    return code
+
+
+cdef inline int machine_open_interest(Machine *m, int64_t ts, double coins) noexcept nogil:
+    cdef int code
+    if m.started and ts < m.now:
+        return ERR_BACKWARDS
+    if not is_size(coins):
+        return _refuse(m, OPEN_INTEREST, BAD_SIZE)
+    code = _advance(m, ts)
+    if code == 0:
+        m.tally.used[OPEN_INTEREST] += 1
+        interest_sample(&m.interest, coins)
     return code
 
 

@@ -1,20 +1,27 @@
 # A multiset of doubles that knows ranks, over a trailing window of time.
 #
-# Values are kept twice: in order of arrival (a ring, to know what leaves) and in order of size (sorted blocks of
-# a few hundred values, so that an insertion moves little and a rank adds few counts). Exact, no sketches.
+# Values are kept twice: in order of arrival (a ring, to know what leaves) and in order of size, in sorted leaves of some dozens of
+# values, so that an insertion moves little. The leaves stay where they are in memory; a short index says in which order they come,
+# the largest value of each, and (a Fenwick tree) how many values stand before it. So a rank costs the logarithm of the number
+# of leaves, and only the splitting or emptying of a leaf, once in dozens of values, touches the whole index. Exact, no sketches.
 
 from libc.math cimport NAN
 from libc.stdint cimport int64_t
-from libc.string cimport memmove, memset
+from libc.string cimport memcpy, memmove, memset
 from toxmid.steps.memory cimport Block, block_reserve
 from toxmid.steps.quantiles cimport lower_bound
 
 cdef enum:
-    LEAF = 512
+    LEAF = 128
 
 cdef struct Leaf:
-    int64_t count
-    double values[512]
+    double values[128]
+
+cdef struct Place:      # one leaf in the order of size
+    double top          # its largest value
+    int64_t count       # values in it
+    int64_t leaf        # where it is kept
+    int64_t below       # node of the Fenwick tree: values in this leaf and some before it
 
 cdef struct Arrival:
     int64_t ts
@@ -25,73 +32,150 @@ cdef struct Ranked:
     int64_t first       # arrivals before this one have left
     int64_t size        # values inside
     Block arrivals      # Arrival
-    Block leaves        # Leaf, in order of size
+    Block leaves        # Leaf, in no order
+    Block index         # Place, in order of size
 
 
-cdef inline int64_t _leaf_of(const Leaf *leaves, int64_t n, double x) noexcept nogil:
+# --- the index -------------------------------------------------------------------------------------------------------
+
+cdef inline int64_t _places(const Ranked *r) noexcept nogil:
+    return r.index.used // <int64_t> sizeof(Place)
+
+
+cdef inline Leaf *_leaf_at(const Ranked *r, int64_t place) noexcept nogil:
+    return &(<Leaf *> r.leaves.data)[(<const Place *> r.index.data)[place].leaf]
+
+
+cdef inline int64_t _place_of(const Ranked *r, double x) noexcept nogil:
     """First leaf whose largest value is not below x; the last leaf where there is none."""
-    cdef int64_t lo = 0, hi = n - 1, mid
-    while lo < hi:
-        mid = (lo + hi) >> 1
-        if leaves[mid].values[leaves[mid].count - 1] < x:
-            lo = mid + 1
-        else:
-            hi = mid
-    return lo
+    cdef const Place *index = <const Place *> r.index.data
+    cdef const Place *at = index
+    cdef int64_t n = _places(r) - 1, half       # the last one takes what none before it does
+    while n > 1:
+        half = n >> 1
+        at += half * (at[half - 1].top < x)
+        n -= half
+    return at - index + (n == 1 and at[0].top < x)
 
 
-cdef inline int _leaf_open(Ranked *r, int64_t at) noexcept nogil:
-    """Insert an empty leaf at position `at`."""
-    cdef int64_t n = r.leaves.used // <int64_t> sizeof(Leaf)
-    cdef Leaf *leaves
-    if block_reserve(&r.leaves, sizeof(Leaf)) < 0:
+cdef inline void _count(Ranked *r, int64_t place, int64_t change) noexcept nogil:
+    """Values came into a leaf or left it: the nodes of the tree that cover it."""
+    cdef Place *index = <Place *> r.index.data
+    cdef int64_t n = _places(r), node = place + 1
+    index[place].count += change
+    while node <= n:
+        index[node - 1].below += change
+        node += node & -node
+
+
+cdef inline int64_t _before(const Ranked *r, int64_t place) noexcept nogil:
+    """How many values stand in the leaves before this one."""
+    cdef const Place *index = <const Place *> r.index.data
+    cdef int64_t total = 0, node = place
+    while node > 0:
+        total += index[node - 1].below
+        node &= node - 1
+    return total
+
+
+cdef inline void _recount(Ranked *r) noexcept nogil:
+    """Build the tree anew, from the counts, after a leaf has come or gone."""
+    cdef Place *index = <Place *> r.index.data
+    cdef int64_t n = _places(r), i, up
+    for i in range(n):
+        index[i].below = index[i].count
+    for i in range(1, n + 1):
+        up = i + (i & -i)
+        if up <= n:
+            index[up - 1].below += index[i - 1].below
+
+
+cdef inline int _open_leaf(Ranked *r, int64_t place) noexcept nogil:
+    """An empty leaf at a place in the order; -1 where there is no memory."""
+    cdef int64_t n = _places(r)
+    cdef Place *index
+    if block_reserve(&r.leaves, sizeof(Leaf)) < 0 or block_reserve(&r.index, sizeof(Place)) < 0:
         return -1
-    leaves = <Leaf *> r.leaves.data
-    memmove(&leaves[at + 1], &leaves[at], (n - at) * sizeof(Leaf))
-    memset(&leaves[at], 0, sizeof(Leaf))
+    index = <Place *> r.index.data
+    memmove(&index[place + 1], &index[place], (n - place) * sizeof(Place))
+    index[place].leaf = r.leaves.used // <int64_t> sizeof(Leaf)
     r.leaves.used += sizeof(Leaf)
+    r.index.used += sizeof(Place)
+    index[place].count = 0
+    memset(_leaf_at(r, place), 0, sizeof(Leaf))
     return 0
 
 
+cdef inline void _close_leaf(Ranked *r, int64_t place) noexcept nogil:
+    """Give up a leaf with its last value; the last one in memory takes its room."""
+    cdef Place *index = <Place *> r.index.data
+    cdef Leaf *leaves = <Leaf *> r.leaves.data
+    cdef int64_t n = _places(r), i
+    cdef int64_t room = index[place].leaf, last = n - 1
+    for i in range(n):
+        if index[i].leaf == last:
+            index[i].leaf = room
+    if room != last:
+        memcpy(&leaves[room], &leaves[last], sizeof(Leaf))
+    memmove(&index[place], &index[place + 1], (n - place - 1) * sizeof(Place))
+    r.index.used -= sizeof(Place)
+    r.leaves.used -= sizeof(Leaf)
+    _recount(r)
+
+
+cdef inline int _split(Ranked *r, int64_t place) noexcept nogil:
+    """Move the upper half of a full leaf into one of its own, behind it."""
+    cdef const double *left
+    cdef Place *index
+    if _open_leaf(r, place + 1) < 0:
+        return -1
+    index = <Place *> r.index.data
+    left = _leaf_at(r, place).values
+    memcpy(_leaf_at(r, place + 1).values, &left[LEAF // 2], LEAF // 2 * sizeof(double))
+    index[place].count = index[place + 1].count = LEAF // 2
+    index[place + 1].top = index[place].top
+    index[place].top = left[LEAF // 2 - 1]
+    _recount(r)
+    return 0
+
+
+# --- values ----------------------------------------------------------------------------------------------------------
+
 cdef inline int _insert(Ranked *r, double x) noexcept nogil:
-    cdef int64_t n = r.leaves.used // <int64_t> sizeof(Leaf)
-    cdef int64_t i, at
-    cdef Leaf *leaf
-    cdef Leaf *right
-    if n == 0:
-        if _leaf_open(r, 0) < 0:
+    cdef Place *place
+    cdef double *values
+    cdef int64_t at, i
+    if _places(r) == 0:
+        if _open_leaf(r, 0) < 0:
             return -1
-        n = 1
-    i = _leaf_of(<Leaf *> r.leaves.data, n, x)
-    leaf = &(<Leaf *> r.leaves.data)[i]
-    if leaf.count == LEAF:
-        if _leaf_open(r, i + 1) < 0:
+        _recount(r)
+    i = _place_of(r, x)
+    if (<Place *> r.index.data)[i].count == LEAF:
+        if _split(r, i) < 0:
             return -1
-        leaf = &(<Leaf *> r.leaves.data)[i]
-        right = leaf + 1
-        right.count = LEAF // 2
-        leaf.count = LEAF - LEAF // 2
-        memmove(right.values, &leaf.values[leaf.count], right.count * sizeof(double))
-        if leaf.values[leaf.count - 1] < x:
-            leaf = right
-    at = lower_bound(leaf.values, leaf.count, x)
-    memmove(&leaf.values[at + 1], &leaf.values[at], (leaf.count - at) * sizeof(double))
-    leaf.values[at] = x
-    leaf.count += 1
+        i = _place_of(r, x)
+    place = &(<Place *> r.index.data)[i]
+    values = _leaf_at(r, i).values
+    at = lower_bound(values, place.count, x)
+    memmove(&values[at + 1], &values[at], (place.count - at) * sizeof(double))
+    values[at] = x
+    place.top = values[place.count]
+    _count(r, i, 1)
     return 0
 
 
 cdef inline void _remove(Ranked *r, double x) noexcept nogil:
     """Take out one value that is known to be inside."""
-    cdef int64_t n = r.leaves.used // <int64_t> sizeof(Leaf)
-    cdef Leaf *leaves = <Leaf *> r.leaves.data
-    cdef int64_t i = _leaf_of(leaves, n, x)
-    cdef int64_t at = lower_bound(leaves[i].values, leaves[i].count, x)
-    leaves[i].count -= 1
-    memmove(&leaves[i].values[at], &leaves[i].values[at + 1], (leaves[i].count - at) * sizeof(double))
-    if leaves[i].count == 0:
-        memmove(&leaves[i], &leaves[i + 1], (n - i - 1) * sizeof(Leaf))
-        r.leaves.used -= sizeof(Leaf)
+    cdef int64_t i = _place_of(r, x)
+    cdef Place *place = &(<Place *> r.index.data)[i]
+    cdef double *values = _leaf_at(r, i).values
+    cdef int64_t at = lower_bound(values, place.count, x)
+    if place.count == 1:
+        _close_leaf(r, i)
+        return
+    memmove(&values[at], &values[at + 1], (place.count - 1 - at) * sizeof(double))
+    place.top = values[place.count - 2]
+    _count(r, i, -1)
 
 
 cdef inline void ranked_expire(Ranked *r, int64_t now) noexcept nogil:
@@ -110,16 +194,11 @@ cdef inline void ranked_expire(Ranked *r, int64_t now) noexcept nogil:
 
 cdef inline double ranked_below(const Ranked *r, double x) noexcept nogil:
     """Share of the values inside that lie below x; NaN where there are none."""
-    cdef int64_t n = r.leaves.used // <int64_t> sizeof(Leaf)
-    cdef const Leaf *leaves = <const Leaf *> r.leaves.data
-    cdef int64_t i, at, below = 0
+    cdef int64_t i
     if r.size == 0:
         return NAN
-    at = _leaf_of(leaves, n, x)
-    for i in range(at):
-        below += leaves[i].count
-    below += lower_bound(leaves[at].values, leaves[at].count, x)
-    return <double> below / <double> r.size
+    i = _place_of(r, x)
+    return <double> (_before(r, i) + lower_bound(_leaf_at(r, i).values, (<const Place *> r.index.data)[i].count, x)) / <double> r.size
 
 
 cdef inline int ranked_push(Ranked *r, int64_t now, double x) noexcept nogil:

@@ -8,7 +8,7 @@ from libc.math cimport NAN, fabs, log, rint
 from libc.stdint cimport int8_t, int64_t
 from toxmid.steps.codes cimport ERR_MEMORY, ERR_RUNAWAY, SECOND
 from toxmid.steps.grid cimport on_grid
-from toxmid.steps.lots cimport lots_by_side
+from toxmid.steps.lots cimport Run, run_take
 from toxmid.steps.memory cimport Block, block_reserve
 from toxmid.steps.quantiles cimport median
 from toxmid.steps.ranked cimport Ranked, ranked_below, ranked_expire, ranked_push
@@ -55,6 +55,7 @@ cdef struct VolumeClock:
     double per_day
     int64_t window
     int64_t ready_after         # ns of history before a bucket volume exists
+    double skip                 # share of a bucket in [0, 1) that is passed over before the first one opens
     double lots_per_coin        # 0 where lots are contracts whose worth in coin varies
     int64_t units               # units per lot
     int64_t target              # units in the open bucket when full; 0: not known yet
@@ -63,7 +64,7 @@ cdef struct VolumeClock:
     double coins, notional
     double width, mid           # sums of the touch its trades met, x units
     double liq_buy, liq_sell    # base coin
-    double last_price, open_price
+    double open_price           # last price of the bucket before
     int64_t ts_open
     int64_t closed
     double sum_gap, sum_size, sum_known
@@ -148,12 +149,19 @@ cdef inline int64_t _target(VolumeClock *c, int64_t ts, double coins, int64_t lo
         per_bucket = _daily(&c.volume, ts, c.ready_after) / c.per_day
     if not per_bucket > 0:
         return 0
-    if c.closed == 0 and c.filled == 0 and c.bucket_volume > 0:
+    if c.target == 0 and c.bucket_volume > 0:       # the first one ever
         c.units = 1
         while not on_grid(per_bucket * c.units) and c.units < 1000000 and per_bucket * c.units < 1e11:
             c.units *= 10
     per_bucket = rint(per_bucket * c.units)
     return 1 if per_bucket < 1 else <int64_t> per_bucket
+
+
+cdef inline void _empty(VolumeClock *c, double price) noexcept nogil:
+    """Nothing is in the bucket that comes next."""
+    c.open_price = price
+    c.filled = 0
+    c.buy = c.sell = c.unknown = c.coins = c.notional = c.width = c.mid = c.liq_buy = c.liq_sell = 0
 
 
 cdef inline int _close(VolumeClock *c, int64_t ts, double price) noexcept nogil:
@@ -164,6 +172,10 @@ cdef inline int _close(VolumeClock *c, int64_t ts, double price) noexcept nogil:
     # Where a lot has one worth, a full bucket has exactly its volume, without the dust of adding sizes up.
     cdef double coins = size / (c.lots_per_coin * c.units) if c.lots_per_coin > 0 else c.coins
     cdef int64_t i
+    if c.skip > 0:              # what has filled up lies before the first bucket
+        c.skip = 0
+        _empty(c, price)
+        return 0
     c.sum_gap -= slot.gap
     c.sum_size -= slot.size
     c.sum_known -= slot.known
@@ -208,13 +220,20 @@ cdef inline int _close(VolumeClock *c, int64_t ts, double price) noexcept nogil:
     row.price = price
     row.vwap = NAN if c.counts_only else c.notional / c.coins
     row.spread_bps = NAN if c.counts_only else 1e4 * c.width / c.mid
-    row.impact_bps = 1e4 * log(price / c.open_price)
+    row.impact_bps = NAN if c.counts_only else 1e4 * log(price / c.open_price)
     row.liq_buy_volume = c.liq_buy
     row.liq_sell_volume = c.liq_sell
-    c.open_price = price
-    c.filled = 0
-    c.buy = c.sell = c.unknown = c.coins = c.notional = c.width = c.mid = c.liq_buy = c.liq_sell = 0
+    _empty(c, price)
     return 0
+
+
+cdef inline void _pass_over(VolumeClock *c) noexcept nogil:
+    """The first bucket opens later, by a share of the volume of one: until then a shorter one fills, of which there is no row."""
+    cdef double units = rint(c.skip * <double> c.target)
+    if units >= 1:
+        c.target = <int64_t> units
+    elif c.target:
+        c.skip = 0
 
 
 cdef inline int clock_prepare(VolumeClock *c, int64_t ts, double coins, int64_t lots) noexcept nogil:
@@ -226,9 +245,28 @@ cdef inline int clock_prepare(VolumeClock *c, int64_t ts, double coins, int64_t 
         _roll_day(&c.volume, ts)
     if c.target == 0:
         c.target = _target(c, ts, coins, lots)
+        if c.skip > 0:
+            _pass_over(c)
     if c.target and <double> lots * c.units > <double> c.target * MAX_CLOSES:
         return ERR_RUNAWAY
     return 0
+
+
+cdef inline void _pour(VolumeClock *c, int64_t units, double buy, double sell, double unknown) noexcept nogil:
+    """Add to the open bucket what leaves it open or fills it exactly. Whole numbers add up alike in any grouping: so one trade
+    and the sums of many may both go this way, and nothing else changes the counts of an open bucket."""
+    c.filled += units
+    c.buy += buy
+    c.sell += sell
+    c.unknown += unknown
+
+
+cdef inline void _weigh(VolumeClock *c, double coins, double price, double units, double width, double mid) noexcept nogil:
+    """What is averaged over the trades of a bucket."""
+    c.coins += coins
+    c.notional += coins * price
+    c.width += width * units
+    c.mid += mid * units
 
 
 cdef inline int clock_fill(VolumeClock *c, int64_t ts, double price, double coins, int64_t lots,
@@ -240,7 +278,6 @@ cdef inline int clock_fill(VolumeClock *c, int64_t ts, double price, double coin
         return 0
     if c.open_price != c.open_price:
         c.open_price = price
-    c.last_price = price
     if c.target == 0:
         c.warmup_coins += coins
         _count_day(&c.volume, lots)
@@ -248,14 +285,8 @@ cdef inline int clock_fill(VolumeClock *c, int64_t ts, double price, double coin
     left = lots * c.units
     if c.filled and left < c.target - c.filled:
         # The common case, a trade that neither opens nor closes a bucket, without a division.
-        c.filled += left
-        c.buy += buy_share * left
-        c.sell += sell_share * left
-        c.unknown += (1.0 - known) * left
-        c.coins += coins
-        c.notional += coins * price
-        c.width += width * left
-        c.mid += mid * left
+        _pour(c, left, buy_share * left, sell_share * left, (1.0 - known) * left)
+        _weigh(c, coins, price, <double> left, width, mid)
         _count_day(&c.volume, lots)
         return 0
     coins_per_unit = coins / <double> left
@@ -265,15 +296,9 @@ cdef inline int clock_fill(VolumeClock *c, int64_t ts, double price, double coin
         take = c.target - c.filled
         if take > left:
             take = left
-        c.filled += take
         left -= take
-        c.buy += buy_share * take
-        c.sell += sell_share * take
-        c.unknown += (1.0 - known) * take
-        c.coins += coins_per_unit * take
-        c.notional += coins_per_unit * take * price
-        c.width += width * take
-        c.mid += mid * take
+        _pour(c, take, buy_share * take, sell_share * take, (1.0 - known) * take)
+        _weigh(c, coins_per_unit * take, price, <double> take, width, mid)
         if c.filled == c.target:
             if _close(c, ts, price) < 0:
                 return ERR_MEMORY
@@ -285,35 +310,34 @@ cdef inline int clock_fill(VolumeClock *c, int64_t ts, double price, double coin
 # --- runs of trades --------------------------------------------------------------------------------------------------
 
 cdef enum:
-    RUN = 256                   # trades that are counted together
+    EXACT = 9007199254740992    # 2^53: whole numbers up to here add up exactly in doubles
 
-cdef inline bint clock_takes_runs(const VolumeClock *c, int64_t last_ts) noexcept nogil:
-    """May trades up to `last_ts` be added to the open bucket by their sums? Not before one has opened it, not while its
-    size is unknown, and not over midnight where daily volume is counted."""
-    return c.counts_only and c.lots_per_coin > 0 and c.target > 0 and c.filled > 0 and (
-        c.bucket_volume > 0 or last_ts // (DAY * <int64_t> SECOND) == c.volume.day)
+cdef inline bint clock_takes_runs(const VolumeClock *c) noexcept nogil:
+    """May trades be added to the open bucket by their sums? Not before one has opened it, not while its size is unknown, and
+    not where sums would be rounded."""
+    return c.counts_only and c.lots_per_coin > 0 and 0 < c.filled and c.target <= EXACT
 
 
-cdef inline int64_t clock_add_run(VolumeClock *c, const int64_t *lots, const int8_t *side, int64_t n) noexcept nogil:
-    """Add trades to the open bucket until one would fill it: how many were added. The same sums that `clock_fill` makes one
-    by one, of whole numbers, so the same bits."""
+cdef inline bint clock_in_day(const VolumeClock *c, int64_t ts) noexcept nogil:
+    """Is it the day that is being counted, where days are?"""
+    return c.bucket_volume > 0 or ts // (DAY * <int64_t> SECOND) == c.volume.day
+
+
+cdef inline int64_t clock_pour_run(VolumeClock *c, Run *run, const int8_t *side, int64_t n) noexcept nogil:
+    """Pour the sums of the trades that are left of a run of n, up to the one that would fill the open bucket, which is for
+    `clock_fill`; the lots of those poured."""
     cdef int64_t room = (c.target - c.filled - 1) // c.units    # lots that leave the bucket open
-    cdef int64_t total = 0, buy = 0, sell = 0
-    cdef int64_t i, added
-    for i in range(n):
-        total += lots[i]
-    added = n
+    cdef int64_t total = run.total, buy = run.buy, sell = run.sell
+    cdef int64_t i = n
     if total > room:
-        total = 0
-        added = 0
-        while total + lots[added] <= room:
-            total += lots[added]
-            added += 1
-    lots_by_side(lots, side, added, &buy, &sell)
-    c.filled += total * c.units
-    c.buy += <double> (buy * c.units)
-    c.sell += <double> (sell * c.units)
-    c.unknown += <double> ((total - buy - sell) * c.units)
-    c.volume.today += total
-    c.volume.total += total
-    return added
+        i = run.taken
+        total = buy = sell = 0
+        while total + run.lots[i] <= room:
+            total += run.lots[i]
+            buy += run.lots[i] & -<int64_t> (side[i] > 0)
+            sell += run.lots[i] & -<int64_t> (side[i] < 0)
+            i += 1
+    run_take(run, i - run.taken, total, buy, sell)
+    _pour(c, total * c.units, <double> (buy * c.units), <double> (sell * c.units), <double> ((total - buy - sell) * c.units))
+    _count_day(&c.volume, total)
+    return total

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Final
 
 from toxmid.errors import DataError, FileError, ParameterError
+from toxmid.merging import INPUTS
 from toxmid.readers import _SUFFIXES as TAPE_SUFFIXES
 from toxmid.readers import Source, TapeWarning, open_tape, recognise
 from toxmid.readers.base import Format, Identity
 from toxmid.readers.files import read_head
 from toxmid.schema import KINDS, Kind
 
-__all__ = ["Job", "pair_files"]
+__all__ = ["Job", "pair_files", "tapes_of"]
 
 # A day or month that stands alone in a name: 2024-08-05, 20240805, 2024-08. A month without a hyphen could be anything.
 _DATE: Final = re.compile(r"(?<!\d)(20\d\d)(?:-(\d\d)(?:-(\d\d))?|(\d\d)(\d\d))(?![\d-])")
@@ -36,6 +37,7 @@ _TARDIS_KINDS: Final[Mapping[str, Kind]] = {
     "derivative_ticker": "mark",
 }
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._+-]+")
+REPLAYED: Final[tuple[Kind, ...]] = tuple(dict.fromkeys(INPUTS.values()))
 _STARTING_KINDS: Final = frozenset({"trades", "book", "quotes"})
 
 
@@ -94,7 +96,7 @@ class _Found:
 
 
 def pair_files(
-    source: Source | Mapping[Kind, Source], *, kinds: Iterable[Kind] = KINDS, formats: Iterable[str] | None = None
+    source: Source | Mapping[Kind, Source], *, kinds: Iterable[Kind] = REPLAYED, formats: Iterable[str] | None = None
 ) -> list[Job]:
     """Put the files of each market and day together.
 
@@ -103,7 +105,7 @@ def pair_files(
     source : path, glob, folder, or list of them; or a mapping of kind to such sources
         Folders are searched with all folders below them. In a mapping the files of each kind are used for that only.
     kinds : iterable of str
-        Kinds to use; others are passed over.
+        Kinds to use, those that a replay takes when left out; others are passed over.
     formats : iterable of str, optional
         Names of formats or families to use; others are passed over.
 
@@ -146,7 +148,7 @@ def pair_files(
         wanted = _known_kinds(kinds)
         sources = [(wanted, source)]
     found = [
-        file for kinds, files in sources for path in _paths(files) if (file := _look(path, kinds, chosen)) is not None
+        file for kinds, files in sources for path in tapes_of(files) if (file := _look(path, kinds, chosen)) is not None
     ]
     if not found:
         raise FileError("none of the files holds what was asked for", expected=", ".join(wanted))
@@ -165,11 +167,18 @@ def _known_kinds(kinds: Iterable[Kind]) -> tuple[Kind, ...]:
     return wanted
 
 
-def _paths(source: Source) -> list[Path]:
+def tapes_of(source: Source) -> list[Path]:
+    """Files of paths, globs and folders; of folders, with all folders below them, those that may be tapes.
+
+    Raises
+    ------
+    FileError
+        There is none.
+    """
     entries = [source] if isinstance(source, str | os.PathLike) else list(source)
     paths = list(dict.fromkeys(path for entry in entries for path in _expand(Path(entry).expanduser())))
     if not paths:
-        raise FileError("no tape was found", found=[str(entry) for entry in entries])
+        raise FileError("no file that may be a tape", found=[str(entry) for entry in entries])
     return paths
 
 
