@@ -66,6 +66,19 @@ last_price,index_price,mark_price
 binance-futures,AVAXUSDT,1760130960000000,1760130960004000,1760140800000000,0.0001,,120000,20,20.02,20.01
 binance-futures,AVAXUSDT,1760130961000000,1760130961004000,1760140800000000,0.0001,,120000,19.99,20.01,20
 """,
+    "deribit_options_chain_2020-04-01_OPTIONS": """\
+exchange,symbol,timestamp,local_timestamp,type,strike_price,expiration,open_interest,last_price,bid_price,bid_amount,\
+bid_iv,ask_price,ask_amount,ask_iv,mark_price,mark_iv,underlying_index,underlying_price,delta,gamma,vega,theta,rho
+deribit,BTC-26JUN20-6000-C,1585699200100000,1585699200150000,call,6000,1593158400000000,,,,,,,,,,62.5,SYN.BTC-26JUN20,\
+,0.61,0.0001,11.2,-6.5,8.4
+deribit,BTC-26JUN20-7000-P,1585699200200000,1585699200250000,put,7000,1593158400000000,120,0.2,0.19,5,60,0.21,7,65,\
+0.2,62.25,SYN.BTC-26JUN20,6450,-0.5,0.0001,11.5,-6.1,-10
+""",
+    "bitmex_trades_2020-03-01_XBTUSD": """\
+exchange,symbol,timestamp,local_timestamp,id,side,price,amount
+bitmex,XBTUSD,1583020803145000,1583020803307160,aa-01,sell,8500,17000
+bitmex,XBTUSD,1583020803276000,1583020803336743,aa-02,buy,8500.5,1
+""",
 }
 
 # As in the archive: spot without header, in microseconds since 2025; futures in milliseconds, with header if recent.
@@ -113,6 +126,76 @@ accumulated_fill_quantity
 1722816002500,BUY,LIMIT,IOC,25,50500.0,50000.0,FILLED,25,25
 """,
 }
+
+
+# What is no tape of events: a row of the next day, an empty ratio, a time with a space before it, bids that stand
+# still.
+FIGURES = {
+    "AVAXUSDT-metrics-2025-10-10": """\
+create_time,symbol,sum_open_interest,sum_open_interest_value,count_toptrader_long_short_ratio,\
+sum_toptrader_long_short_ratio,count_long_short_ratio,sum_taker_long_short_vol_ratio
+2025-10-10 00:05:00,AVAXUSDT,120000,2400000,1.5,,1.4,0.9
+2025-10-10 00:10:00,AVAXUSDT,119000.5,2380010,1.5,1.2,1.4,
+2025-10-11 00:00:00,AVAXUSDT,60000,1080000,1.5,1.2,1.4,0.8
+""",
+    "AVAXUSD_PERP-metrics-2025-10-10": """\
+create_time,symbol,sum_open_interest,sum_open_interest_value,count_toptrader_long_short_ratio,\
+sum_toptrader_long_short_ratio,count_long_short_ratio,sum_taker_long_short_vol_ratio
+2025-10-10 00:05:00,AVAXUSD_PERP,240000,120000,1.5,1.2,1.4,0.9
+""",
+    "AVAXUSDT-fundingRate-2025-10": """\
+calc_time,funding_interval_hours,last_funding_rate
+1760054400000,8,0.00010000
+1760083200000,4,-0.00125000
+""",
+    "BTCUSD_PERP-fundingRate-2025-10": """\
+calc_time,funding_interval_hours,last_funding_rate
+1760054400007,8,0.00010000
+""",
+    "AVAXUSDT-bookDepth-2025-10-10": """\
+timestamp,percentage,depth,notional,weighted_avg_price
+2025-10-10 00:00:07,-2,900,17800,19.777777
+2025-10-10 00:00:07,-1,400,7960,19.9
+2025-10-10 00:00:07,1,500,10050,20.1
+2025-10-10 00:00:37,-2,900,17800,19.777777
+2025-10-10 00:00:37,-1,400,7960,19.9
+2025-10-10 00:00:37,1,510,10251,20.1
+ 2025-10-10 00:01:07,-2,905,17898,19.776795
+2025-10-10 00:01:07,-1,400,7960,19.9
+2025-10-10 00:01:07,1,490,9849,20.1
+""",
+}
+
+# The second trade was a liquidation of the maker, the third of both; the fourth is the leg of a combo, the fifth a
+# block.
+DERIBIT = """\
+trade_seq,trade_id,timestamp,tick_direction,price,mark_price,instrument_name,index_price,direction,contracts,amount,\
+liquidation,combo_id,combo_trade_id,block_trade_id
+1,901,1585699200100,0,6400,6400.2,BTC-PERPETUAL,6401,buy,64,640,,,,
+2,902,1585699200200,1,6399.5,6400.1,BTC-PERPETUAL,6401,buy,10,100,M,,,
+3,903,1585699200300,2,6390,6399.9,BTC-PERPETUAL,6400.5,sell,1,10,MT,,,
+4,904,1585699200400,2,6350,6399.8,BTC-PERPETUAL,6400.5,sell,1,10,,BTC-FS-26JUN20_PERP,77,
+5,905,1585699200500,2,6300,6399.8,BTC-PERPETUAL,6400.5,sell,1000,10000,,,,BLOCK-5
+"""
+
+
+def _deribit_messages() -> str:
+    """The same trades as notifications and as an answer, those fields left out that a trade does not have."""
+    names, *rows = (line.split(",") for line in DERIBIT.splitlines())
+    numbers = {"trade_seq", "timestamp", "tick_direction", "price", "mark_price", "index_price", "contracts", "amount"}
+    trades = [
+        {name: float(text) if name in numbers else text for name, text in zip(names, row, strict=True) if text}
+        for row in rows
+    ]
+    for trade in trades:
+        trade["timestamp"] = int(trade["timestamp"])
+    channel = {"channel": "trades.BTC-PERPETUAL.raw"}
+    lines = [
+        {"jsonrpc": "2.0", "method": "subscription", "params": channel | {"data": trades[:1]}},
+        trades[1],
+        {"jsonrpc": "2.0", "id": 1, "result": {"trades": trades[2:], "has_more": False}},
+    ]
+    return "".join(f"{json.dumps(line)}\n" for line in lines)
 
 
 def _stream(name: str, **data: Any) -> dict[str, Any]:
@@ -418,6 +501,11 @@ def write(folder: Path) -> None:
         "bybit/2025-10-10_AVAXUSDT_ob500.data.zip": _zip("2025-10-10_AVAXUSDT_ob500.data", BYBIT_BOOK),
         "hyperliquid/trades_2023.csv": HYPERLIQUID_2023.encode(),
         "hyperliquid/node_fills_20251010.gz": _gzip("".join(f"{json.dumps(block)}\n" for block in HYPERLIQUID_FILLS)),
+    }
+    files |= {f"binance/{name}.zip": _zip(f"{name}.csv", text) for name, text in FIGURES.items()}
+    files |= {
+        "deribit/trades_2020-04-01_BTC-PERPETUAL.csv": DERIBIT.encode(),
+        "deribit/trades_2020-04-01_BTC-PERPETUAL.jsonl.gz": _gzip(_deribit_messages()),
     }
     files |= {f"bybit/{name}.csv.gz": _gzip(text) for name, text in BYBIT.items()}
     files |= {f"okx/{name}.zip": _zip(f"{name}.csv", text) for name, text in OKX.items()}

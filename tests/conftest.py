@@ -5,9 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
+
+# How long an example takes is the machine's affair, not the test's.
+settings.register_profile("toxmid", deadline=None)
+settings.load_profile("toxmid")
 
 
 @pytest.fixture(scope="session")

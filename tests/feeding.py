@@ -26,10 +26,11 @@ Event = tuple[str, tuple[Any, ...]]  # method of the engine, its arguments
 _CALLS = {
     "trades": ("trade", ("price", "size", "side", "lots")),
     "liquidations": ("liquidation", ("side", "price", "size")),
-    "book": ("book", ("side", "price", "size", "snapshot")),
+    "book": ("book", ("side", "price", "size", "snapshot", "gap")),
     "quotes": ("quote", ("bid", "bid_size", "ask", "ask_size")),
     "mark": ("mark_price", ("price",)),
     "reference": ("reference_trade", ("price", "size", "side")),
+    "open_interest": ("open_interest", ("open_interest",)),
 }
 
 
@@ -117,7 +118,16 @@ def simulated(scenario: str = "flush", seed: int = 11, duration: float = 600.0) 
         "reference": canonical(
             market.trades[::3].with_columns(pl.col("ts") + pl.duration(milliseconds=50)).drop("id", "lots"), "trades"
         ),
+        "open_interest": interest(market.liquidations, duration),
     }
+
+
+def interest(liquidations: pl.DataFrame, duration: float) -> pl.DataFrame:
+    """Open interest every five seconds: a walk of voluntary positions, from which the liquidated ones fall off."""
+    ts = START + np.arange(1, int(duration / 5)) * 5 * SECOND + 3
+    gone = np.array([liquidations.filter(pl.col("ts").to_physical() < moment)["size"].sum() for moment in ts])
+    walk = np.cumsum(np.random.default_rng(0).normal(0, 0.3, ts.size))
+    return canonical(pl.DataFrame({"ts": ts, "open_interest": 5000.0 + walk - gone}), "open_interest")
 
 
 def only(tables: Tables, *names: str) -> Tables:
@@ -160,9 +170,11 @@ def uncomfortable(seed: int, count: int = 4000) -> Tables:
             "price": spoiled(np.round(mid - side * rng.integers(-1, 40, count) / 100, 2)),
             "size": np.where(rng.random(count) < 0.3, 0.0, sizes[2]),
             "snapshot": rng.random(count) < 0.01,
+            "gap": np.arange(count) % 1013 == 700,
         },
         "quotes": {"bid": spoiled(bid), "bid_size": sizes[2], "ask": spoiled(ask), "ask_size": sizes[3]},
         "mark": {"price": spoiled(mid)},
         "reference": {"price": spoiled(mid), "size": sizes[1], "side": side},
+        "open_interest": {"open_interest": spoiled(1000.0 + 10.0 * (mid - 100.0))},
     }
     return {name: canonical(pl.DataFrame({"ts": clock(), **columns}), INPUTS[name]) for name, columns in frames.items()}

@@ -5,17 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+import polars as pl
 import pytest
-from feeding import SECOND, START, simulated, times
+from feeding import SECOND, START, simulated, singly, times, whole
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from reference.book import ASK, BID, Book
 
+from toxmid._core import BookCore
 from toxmid.engine import Engine, bars_frame
 from toxmid.instrument import Instrument
 from toxmid.params import Params
 
-Row = tuple[int, float, float, bool]  # side, price, size, snapshot
+Row = tuple[int, float, float, bool] | tuple[int, float, float, bool, bool]  # side, price, size, snapshot, gap
 Message = Sequence[Row]
 
 TRUSTING = Params(book_without_snapshot=True)
@@ -33,6 +36,7 @@ def compare(engine: Engine, book: Book) -> None:
     assert tally["deletes_unknown"] == book.unknown_deletes
     assert (tally["books_repaired"], tally["levels_removed"]) == (book.repaired, book.removed)
     assert tally["books_crossed"] == book.left_crossed
+    assert tally["sequence_gaps"] == book.gaps
 
 
 def all_levels(engine: Engine, side: int) -> list[tuple[float, float]]:
@@ -47,18 +51,42 @@ def all_levels(engine: Engine, side: int) -> list[tuple[float, float]]:
     return found
 
 
+def compare_alone(alone: BookCore, engine: Engine) -> None:
+    """The book without an engine around it is the same book."""
+    for side in (BID, ASK):
+        assert alone.levels(side) == engine.book_levels(side)
+    ours, theirs = alone.tally(), engine.tally()
+    for name in ("books_crossed", "books_repaired", "levels_removed", "book_resets", "deletes_unknown"):
+        assert ours[name] == theirs[name]
+    for name in ("used", "rejected"):
+        assert ours[name]["book"] == theirs[name]["book"]
+
+
+def columns_of(ts: int, message: Message) -> dict[str, np.ndarray]:
+    """A message as the array face takes it."""
+    rows = [(*row, False)[:5] for row in message]
+    side, price, size, snapshot, gap = zip(*rows, strict=True) if rows else [()] * 5
+    figures = {"price": np.array(price, float), "size": np.array(size, float)}
+    flags = {"snapshot": np.array(snapshot, np.uint8), "gap": np.array(gap, np.uint8)}
+    return {"ts": np.full(len(message), ts), "side": np.array(side, np.int8), **figures, **flags}
+
+
 def play(messages: Sequence[Message], params: Params = TRUSTING, tick: float | None = None) -> tuple[Engine, Book]:
     """Feed both, compare after each message."""
     engine = Engine(params, Instrument(tick=tick))
+    alone = BookCore(tick or 0.0, not params.book_without_snapshot)
     book = Book(need_snapshot=not params.book_without_snapshot)
     for number, message in enumerate(messages):
         ts = START + number * 1000
         for row in message:
             engine.book(ts, *row)
             book.row(*row)
+        alone.run(columns_of(ts, message))
+        alone.settle()
         engine.mark_price(ts + 1, 1.0)  # a later moment: the message has ended
         book.judge()
         compare(engine, book)
+        compare_alone(alone, engine)
     for side in (BID, ASK):
         assert all_levels(engine, side) == book.ladder(side)
     return engine, book
@@ -100,6 +128,15 @@ def test_far_prices(messages: list[list[Row]]) -> None:
 def test_tick_is_found_while_the_book_stands(messages: list[list[Row]]) -> None:
     """1, then 0.5 (counted in tenths), then 0.01, then 0.001: levels that stand keep their prices."""
     play(messages)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(rows(NEAR, SELDOM), max_size=25), st.lists(st.integers(0, 60), max_size=4), st.booleans())
+def test_lost_updates(messages: list[list[Row]], lost: list[int], trusting: bool) -> None:
+    """Any row, even of the middle of a message or of a snapshot, may say that something before it is missing."""
+    numbers = iter(range(10**6))
+    marked = [[(*row, next(numbers) in lost) for row in message] for message in messages]
+    play(marked, Params(book_without_snapshot=trusting), tick=0.01)
 
 
 @settings(max_examples=15, deadline=None)
@@ -212,6 +249,40 @@ def test_price_off_the_given_tick_is_rounded_and_counted() -> None:
         engine.book(START, BID, price, 1.0)
     assert engine.tally()["prices_off_tick"] == 1
     assert engine.book_levels(BID) == [(100.5, 1.0), (100.0, 1.0)]
+
+
+def test_after_lost_updates_there_is_no_mid_until_the_next_snapshot() -> None:
+    def second(number: int) -> int:
+        return START + number * SECOND + SECOND // 2
+
+    engine = Engine(Params(), Instrument(tick=0.5))
+    for at, size, snapshot, gap in ((0, 1.0, True, False), (2, 2.0, False, True), (3, 3.0, False, False)):
+        engine.book(second(at), BID, 99.5, size, snapshot, gap)
+        engine.book(second(at), ASK, 100.5, size, snapshot)
+    engine.book(second(5), BID, 99.5, 4.0, True)
+    engine.book(second(5), ASK, 100.5, 4.0, True)
+    engine.finish()
+    bars = bars_frame(engine.drain_bars())
+    assert bars["mid"].to_list() == [100.0, 100.0, None, None, None, 100.0]
+    assert bars["regime"].to_list()[2:5] == ["one-sided book"] * 3
+    tally = engine.tally()
+    assert (tally["sequence_gaps"], tally["book_resets"]) == (1, 2)
+    assert tally["rejected"]["book"]["before_snapshot"] == 4
+
+
+def test_a_gap_counts_even_on_a_row_that_is_refused() -> None:
+    engine = Engine(Params(), Instrument(tick=0.5))
+    engine.book(START, BID, 99.5, 1.0, True)
+    engine.book(START + 1, BID, math.nan, 1.0, False, True)
+    assert engine.book_levels(BID) == []
+    assert engine.tally()["sequence_gaps"] == 1
+
+
+def test_gaps_in_columns_are_gaps_one_by_one() -> None:
+    table = simulated()["book"].head(4000).with_columns(gap=pl.int_range(pl.len()) % 977 == 500)
+    one, many = Engine(), Engine()
+    assert singly(one, {"book": table}) == whole(many, {"book": table})
+    assert one.tally()["sequence_gaps"] == 4
 
 
 @pytest.mark.parametrize("size", [0.0, 3.0])

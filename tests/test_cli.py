@@ -6,11 +6,16 @@ import gzip
 import json
 import subprocess
 import sys
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import polars as pl
 import pytest
+from click.testing import CliRunner
+from feeding import only, simulated
 
+from toxmid.cli import cli, main
 from toxmid.replay import replay
 from toxmid.simulate import simulate
 
@@ -199,6 +204,155 @@ def test_fit_and_its_coefficients(tmp_path: Path) -> None:
     assert again.returncode == 0, again.stderr
 
 
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def here(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """The command line inside this process: what takes several commands to see need not import everything for each."""
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+        words = [str(argument) for argument in arguments]
+        code = 0
+        try:
+            main(words)
+        except SystemExit as end:
+            code = int(end.code or 0)
+        said = capsys.readouterr()
+        return subprocess.CompletedProcess(words, code, said.out, said.err)
+
+    return run
+
+
+def test_an_evaluation_is_kept_and_shown_in_the_report(trades: Path, tmp_path: Path, here: Run) -> None:
+    out, kept = tmp_path / "out", tmp_path / "kept"
+    common = ("evaluate", "simulated", "-q", "--seeds", "1:3", "--scenario", "flush", "--inputs", "trades")
+    judged = here(*common, "--inputs", "quotes+throttled", "--out", kept)
+    assert judged.returncode == 0, judged.stderr
+    assert "quotes+throttled" in judged.stdout
+    assert max(map(len, judged.stdout.splitlines())) <= 80
+    assert here("replay", "-q", "--trades", trades, "--out", out).returncode == 0
+    shown = here("report", out, "--evaluation", kept, "--evaluation", kept / "table.parquet")
+    assert shown.returncode == 0, shown.stderr
+    page = (out / "report.html").read_text()
+    assert page.count("What every input is worth</h2>") == 2
+    assert page.count('<section class="evaluation"') == 2
+    assert_one_line(here("report", out, "--evaluation", tmp_path), "evaluation.json")
+    wrong = here("evaluate", "simulated", "--inputs", "rumours")
+    assert wrong.returncode == 2
+    assert "rumours" in wrong.stderr
+
+
+def test_forecasts_and_their_placebos(tmp_path: Path, here: Run) -> None:
+    market = simulate("flush", seed=1)
+    path, venue = tmp_path / "trades.parquet", tmp_path / "venue.parquet"
+    market.trades.write_parquet(path)
+    market.references["clean"].write_parquet(venue)
+    given = ("--trades", path, "--reference", f"clean={venue}", "--reference", f"again={venue}")
+    assert here("replay", "-q", *given, "--out", tmp_path / "out").returncode == 0
+    arguments = ("evaluate", "forecasts", tmp_path / "out", "--horizon", "60", "--step", "1s")
+    result = here(*arguments, "--placebos", "--html", tmp_path / "page.html")
+    assert result.returncode == 0, result.stderr
+    assert "an hour later" in result.stdout
+    assert "<svg" in (tmp_path / "page.html").read_text()
+    path.unlink()
+    assert_one_line(here(*arguments, "--placebos"), "no longer there", "trades.parquet")
+    assert here(*arguments).returncode == 0
+
+
 def test_version_and_help() -> None:
     assert toxmid("--version").stdout.startswith("toxmid, version ")
     assert "replay" in toxmid("--help").stdout
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two days of one market: trades in one folder, liquidations of the first day in another."""
+    day = 86_400_000_000
+    for name, text in {
+        "binance-futures_trades_2025-10-10_BTCUSDT.csv": tape(300),
+        "binance-futures_trades_2025-10-11_BTCUSDT.csv": tape(300).replace("17600", f"{17600 + day // 10**12}"[:5]),
+        "more/binance-futures_liquidations_2025-10-10_BTCUSDT.csv": HEADER
+        + "binance-futures,BTCUSDT,1760054410000000,1760054410005000,,sell,99,1\n",
+    }.items():
+        path = tmp_path / "tapes" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return tmp_path / "tapes"
+
+
+def test_files_of_a_folder_find_each_other(folder: Path, tmp_path: Path) -> None:
+    (folder / "binance-futures_trades_2025-10-11_BTCUSDT.csv").unlink()
+    named = {
+        "trades": folder / "binance-futures_trades_2025-10-10_BTCUSDT.csv",
+        "liquidations": folder / "more" / "binance-futures_liquidations_2025-10-10_BTCUSDT.csv",
+    }
+    one = toxmid("replay", folder, "--out", tmp_path / "one")
+    assert one.returncode == 0, one.stderr
+    options = [word for name, path in named.items() for word in (f"--{name}", path)]
+    assert toxmid("replay", *options, "--out", tmp_path / "two").returncode == 0
+    bars = [pl.read_parquet(tmp_path / out / "bars.parquet") for out in ("one", "two")]
+    assert bars[0].equals(bars[1])
+    assert bars[0]["liq_sell_volume"].sum() == 1.0
+    told = json.loads(toxmid("inspect", folder, "--json").stdout)
+    market = "binance-futures_BTCUSDT"
+    assert {Path(file["path"]): file["used_for"] for file in told} == {
+        path: [{"market": market, "day": "2025-10-10", "kind": kind}] for kind, path in named.items()
+    }
+    text = toxmid("inspect", str(folder / "*"), folder / "more").stdout
+    assert "together" in text
+    assert f"  {market}/2025-10-10\n    trades         {named['trades']}" in text
+
+
+def test_folder_of_several_markets_is_for_batch(folder: Path, tmp_path: Path) -> None:
+    other = folder / "binance-futures_trades_2025-10-10_ETHUSDT.csv"
+    other.write_text(tape(5).replace("BTCUSDT", "ETHUSDT"))
+    result = toxmid("replay", folder, "--out", tmp_path / "out")
+    assert result.returncode == 2
+    assert "toxmid batch" in result.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_inspect_says_why_files_do_not_go_together(folder: Path) -> None:
+    for index in (1, 2):
+        (folder / f"part{index}.csv").write_text(HEADER)
+    result = toxmid("inspect", folder)
+    assert result.returncode == 0, result.stderr
+    assert "problem: cannot be put together" in result.stdout
+
+
+def said(*arguments: str | Path) -> str:
+    """What a command prints, without the seconds that a process of its own takes to start."""
+    result = CliRunner().invoke(cli, [str(argument) for argument in arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def test_estimates_of_tapes_and_replays(tmp_path: Path) -> None:
+    tables, out = only(simulated(), "trades", "quotes", "liquidations"), tmp_path / "out"
+    for name, table in tables.items():
+        table.write_parquet(tmp_path / f"{name}.parquet")
+    replay(**tables).save(out)
+    figures = json.loads(said("impact", out, "--json"))
+    assert figures["kyle"]["bps"] > 0
+    assert figures["params"].keys() == figures["bse"].keys()
+    assert "Kyle's lambda" in said("impact", out)
+
+    trades, quotes, feed = (tmp_path / f"{name}.parquet" for name in ("trades", "quotes", "liquidations"))
+    rows = json.loads(
+        said("markouts", "--trades", trades, "--quotes", quotes, "--liquidations", feed, "--horizon", "5s", "--json")
+    )
+    assert {(row["group"], row["side"]) for row in rows} == {
+        (group, side) for group in ("all", "forced", "other") for side in ("all", "buy", "sell")
+    }
+    assert "markout_bps" in said("markouts", "--trades", trades, "--quotes", quotes)
+    for model, name in (("mrr", "theta"), ("glosten-harris", "z0")):
+        assert name in json.loads(said("components", "--trades", trades, "--model", model, "--json"))["params"]
+    assert json.loads(said("hawkes", "--liquidations", feed, "--json"))["branching"] >= 0
+    assert "Branching ratio" in said("hawkes", "--liquidations", feed)
+
+
+def test_estimates_of_too_little(trades: Path) -> None:
+    assert_one_line(toxmid("components", "--trades", trades, "--to", "2025-10-10T00:00:10"), "too few")

@@ -477,7 +477,7 @@ def test_columns_are_checked() -> None:
     with pytest.raises(ValueError, match="dtype"):
         Engine().run(({**good, "price": np.ones(1, np.float32)}, None, None, None, None, None))
     with pytest.raises(ValueError, match="unpack"):
-        Engine().run((good,))
+        Engine().run((None,) * 8)
 
 
 def test_what_an_engine_is_made_of() -> None:

@@ -377,6 +377,8 @@ def test_intervals_widen_with_confidence(result: FitResult) -> None:
 
 def test_summary_shows_weights_errors_and_warnings(result: FitResult) -> None:
     text = str(result.summary())
+    assert max(map(len, text.splitlines())) <= 80
+    assert "The shipped weights: not fitted; round numbers, chosen on" in " ".join(text.split())
     for word in ("asymmetry", "toxic", "std err", "[0.025", "R2 vs mid", "Events:", "Warning:", "feed: liquidations"):
         assert word in text
     assert f"{result.fitted['weight_volume']:.4f}" in text

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from toxmid.errors import DataError, NotEnoughDataError, ParameterError
-from toxmid.impact import TERMS, impact
+from toxmid.impact import TERMS, amihud, impact, stress_over_calm
 
 SECOND = 10**9
 START = 1_760_054_400 * SECOND
@@ -40,6 +40,13 @@ def market(
             "regime": np.where(stressed, "stress-labelled", "calm"),
         }
     )
+
+
+def test_ratio_alone_is_that_of_the_regression() -> None:
+    bars = market(1800, stress=3.0)
+    assert stress_over_calm(bars) == pytest.approx(impact(bars).ratio, rel=1e-9)
+    assert stress_over_calm(bars.drop("regime")) is None
+    assert stress_over_calm(bars[:1]) is None
 
 
 def test_recovers_what_it_was_given() -> None:
@@ -166,6 +173,27 @@ def test_the_result_is_a_value() -> None:
     copy = pickle.loads(pickle.dumps(result))
     assert copy.params.equals(result.params)
     assert (copy.calm, copy.kyle) == (result.calm, result.kyle)
+
+
+def test_amihud_is_a_ratio_of_weighted_means() -> None:
+    """By a loop over the bars; causal, null until ready, and where nobody knows the move."""
+    blind = pl.int_range(pl.len()).is_between(495, 515)
+    bars = market(900).with_columns(mid=pl.when(blind).then(None).otherwise("mid"))
+    table = amihud(bars, bar="10s", half_life="100s")
+    mid = bars["mid"].to_numpy().reshape(-1, 10)[:, -1]
+    turnover = np.nan_to_num((bars["mid"] * (bars["buy_volume"] + bars["sell_volume"])).to_numpy())
+    moved = above = below = 0.0
+    for k, (price, money) in enumerate(zip(mid, turnover.reshape(-1, 10).sum(axis=1), strict=True)):
+        above, below = above * 2**-0.1, below * 2**-0.1
+        move = 1e4 * abs(np.log(price / mid[k - 1])) if k else np.nan
+        if np.isfinite(move):
+            moved, above, below = moved + 1, above + move, below + money
+        shown = table["amihud"][k]
+        assert shown == (pytest.approx(above / below * 1e6) if moved >= 30 and np.isfinite(move) else None)
+    assert table["ts"].dt.epoch("ns").to_list() == [START + (k + 1) * 10 * SECOND for k in range(90)]
+    assert amihud(bars[:600], half_life="100s").equals(amihud(bars, half_life="100s")[:60])
+    with pytest.raises(ParameterError, match="half_life"):
+        amihud(bars, half_life="long")
 
 
 @given(st.integers(0, 10_000))

@@ -54,6 +54,21 @@ def test_equals_its_definition_on_the_real_cascade(shared_data: Path) -> None:
     assert np.nanmax(np.abs(ours - plain)) < 1e-6
 
 
+def test_a_market_that_is_torn_when_the_estimator_gets_ready_is_not_taken_as_it_is_found() -> None:
+    """Here a cascade begins in the fifth minute: what came before it counts, though nothing was told of it yet."""
+    tape = simulate("flush", seed=51, book="deep")
+    begin = tape.liquidations["ts"][0]
+    assert tape.start + 150 * SECOND < begin.timestamp() * 1e9 < tape.start + 300 * SECOND
+    bars = toxmid.replay(trades=tape.trades, quotes=tape.quotes).bars.join_asof(
+        tape.truth.select("ts", truth="mid"), on="ts"
+    )
+    assert bars["implied_mid"][:300].null_count() == 300
+    first = bars[301:400]
+    error = [np.sqrt(np.mean((bps(first[name]) - bps(first["truth"])) ** 2)) for name in ("implied_mid", "mid")]
+    assert error[1] > 50
+    assert error[0] < 0.4 * error[1]
+
+
 def test_is_exactly_the_quoted_mid_while_nothing_is_torn() -> None:
     bars = toxmid.replay(trades=(tape := simulate("calm", seed=3)).trades, quotes=tape.quotes).bars
     ready = bars.drop_nulls("implied_mid")
@@ -141,6 +156,23 @@ def test_reference_holds_the_value_in_its_corridor(cascade: toxmid.Simulation) -
     assert errors[1] < 0.8 * errors[0]
     calm = (both["reference_bps"] == 0).fill_null(False).to_numpy()
     assert (alone["implied_mid"].to_numpy()[calm] == both["implied_mid"].to_numpy()[calm]).mean() > 0.95
+
+
+def test_the_interval_stays_wide_after_a_torn_market(cascade: toxmid.Simulation) -> None:
+    """What the last minutes were like is remembered for minutes, whatever the spread is now; in calm it is narrow."""
+    bars = toxmid.replay(trades=cascade.trades, quotes=cascade.quotes).bars
+    half = 0.5 * (bps(bars["implied_hi"]) - bps(bars["implied_lo"]))
+    spread = bars["spread_bps"].to_numpy()
+    calm = slice(310, 420)
+    worst = int(np.nanargmax(spread))
+    later = np.flatnonzero(spread[worst:] < 3 * np.nanmedian(spread[calm]))[0] + worst
+    assert later - worst < 120
+    assert half[later] > 5 * np.nanmedian(half[calm])
+    forgetful = toxmid.Params(interval_wide=0.0, interval_move=0.0)
+    other = toxmid.replay(trades=cascade.trades, quotes=cascade.quotes, params=forgetful).bars
+    narrow = 0.5 * (bps(other["implied_hi"]) - bps(other["implied_lo"]))
+    assert (half >= narrow - 1e-9)[~np.isnan(half)].all()
+    assert half[later] > 1.3 * narrow[later]
 
 
 def test_a_liquidation_feed_does_not_move_the_implied_mid(cascade: toxmid.Simulation) -> None:

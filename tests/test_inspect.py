@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from toxmid import inspect as inspect_module
@@ -193,3 +194,12 @@ def test_real_coin_has_a_lot(shared_data):
     (result,) = inspect_files(shared_data / "binance-archive" / "BTCUSDC-aggTrades-2025-10-04.zip")
     assert (result.instrument.tick, result.instrument.lot) == (0.01, 1e-05)
     assert result.clock == "exchange (transact_time)"
+
+
+def test_a_table_of_something_else_is_no_tape(tmp_path: Path) -> None:
+    """Parquet is only a container: what holds none of our tables is said to, and fails."""
+    path = tmp_path / "candles.parquet"
+    pl.DataFrame({"date": [1], "open": [2.0], "close": [3.0]}).write_parquet(path)
+    found = inspect_files([path])[0]
+    assert found.error is not None
+    assert "no table we know" in str(found.error)

@@ -13,15 +13,18 @@ PACKAGE = Path(__file__).resolve().parent.parent / "toxmid"
 
 # From the ground up; rooms of one line know nothing of each other. Packages are rooms as a whole.
 ROOMS = (
-    {"errors"},
-    {"durations", "disk", "instrument", "progress"},
+    {"errors", "columns"},
+    {"durations", "disk", "instrument", "prefetch", "progress"},
     {"schema", "params"},
-    {"_core", "_trades", "_simulate", "_filter"},
-    {"engine", "merging", "prefetch", "tapes", "readers", "simulate", "output"},
-    {"spreads", "impact", "statespace"},
-    {"whole_sample"},
+    {"_core", "_decode", "_trades", "_simulate", "_filter", "_hawkes", "merging"},
+    {"draws"},
+    {"venues"},
+    {"engine", "native", "tapes", "readers", "simulate", "output"},
+    {"estimates", "microprice", "orders"},
+    {"spreads", "liquidations", "impact", "components", "hawkes", "statespace"},
+    {"hasbrouck", "markouts", "whole_sample"},
     {"vpin"},
-    {"replay"},
+    {"replay", "pairing"},
     {"summary", "report", "inspect", "convert", "fetch", "estimator"},
     {"jobs", "evaluate", "demo"},
     {"cli"},
@@ -36,6 +39,7 @@ CALLED_FOR = {("replay", "summary"), ("replay", "report")}
 NEVER = {
     "readers": {"_core", "engine", "params", "simulate", "merging"},
     "simulate": {"_core", "engine", "params", "readers"},
+    "venues": {"_core", "params"},
     "report": {"_core", "engine", "replay", "readers"},
     "fetch": {"_core", "engine", "readers"},
 }

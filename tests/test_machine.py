@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ NAMES = {
     "quote": ("quotes", ("bid", "bid_size", "ask", "ask_size")),
     "mark_price": ("mark", ("price",)),
     "reference_trade": ("reference", ("price", "size", "side")),
+    "open_interest": ("open_interest", ("open_interest",)),
 }
 RANK = {method: tuple(INPUTS).index(name) for method, (name, _) in NAMES.items()}
 PARAMS = Params(bucket_volume=1.0, window=3, gap="30s", halt="5s")
@@ -103,6 +105,10 @@ class TwoEngines(RuleBasedStateMachine):
     def reference(self, step: int, price: float, size: float, side: int) -> None:
         self.send("reference_trade", step, price, size, side)
 
+    @rule(step=STEPS, amount=st.integers(900, 1100).map(float) | BAD)
+    def open_interest(self, step: int, amount: float) -> None:
+        self.send("open_interest", step, amount)
+
     @rule(seconds=st.sampled_from([1, 7, 60, 3600]))
     def nothing_happens(self, seconds: int) -> None:
         self.send("mark_price", seconds * SECOND, 100.0)
@@ -149,9 +155,18 @@ class TwoEngines(RuleBasedStateMachine):
             self.last_bar = int(end)
         inside(rows["implied_mid"], rows["implied_lo"], rows["implied_hi"])
         inside(rows["mid"], rows["bid"], rows["ask"])
-        for name in ("vpin", "vpin_rank", "toxicity", "credibility"):
+        for name in ("vpin", "vpin_rank", "toxicity", "credibility", "liq_branching", "closing_share", "cancel_share"):
             inside(rows[name], 0.0, 1.0)
         inside(rows["imbalance"], -1.0, 1.0)
+        inside(rows["weighted_mid"], rows["bid"], rows["ask"])
+        for side in ("bid", "ask"):
+            assert not (rows[f"{side}_added"] < 0).any()
+            assert not (rows[f"{side}_traded"] < 0).any()
+            assert not (rows[f"{side}_cancelled"] < -1e-9).any()
+            for near, far in pairwise((1, 5, 10, 25, 50)):
+                inside(rows[f"depth_{side}_{near}bps"], 0.0, rows[f"depth_{side}_{far}bps"])
+        for name in ("sign_acf_1", "sign_acf_10", "sign_acf_100"):
+            inside(rows[name], -2.0, 1.0)
         for name in ("buy_volume", "sell_volume", "unknown_volume", "liq_buy_volume", "liq_sell_volume", "trades"):
             assert (rows[name] >= 0).all(), name
         closed = np.frombuffer(buckets, np.dtype(_core.BUCKET_FIELDS))

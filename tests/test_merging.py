@@ -34,6 +34,8 @@ def as_input(offsets: Offsets, kind: Kind) -> pl.DataFrame:
         return table.select("ts", bid="price", bid_size="price", ask="price", ask_size="price")
     if kind == "book":
         return table.with_columns(size=pl.lit(1.0), side=pl.lit(1, pl.Int8), snapshot=pl.lit(False))
+    if kind == "open_interest":
+        return table.select("ts", open_interest="price")
     return table
 
 
@@ -69,7 +71,7 @@ def test_all_rows_once_and_in_order(given_streams: dict[str, tuple[Offsets, list
     assert in_order(taken) == expected
     assert sum(told) == len(expected)
     for name, table in tables.items():
-        column = "bid" if name == "quotes" else "price"
+        column = {"quotes": "bid", "open_interest": "open_interest"}.get(name, "price")
         parts = [part[column] for tables_ in taken if (part := tables_[NAMES.index(name)]) is not None]
         held = np.concatenate(parts) if parts else np.empty(0)
         assert held.tolist() == table[column].to_list()

@@ -51,9 +51,10 @@ def test_whole_numbers(name: str) -> None:
         Params(**{name: FIELDS[name].metadata["low"] + 0.5})
 
 
-def test_only_the_bucket_volume_may_be_left_to_the_data() -> None:
+def test_what_may_be_left_to_the_data() -> None:
     assert Params(bucket_volume=None).bucket_volume is None
-    for name in set(NUMBERS) - {"bucket_volume"}:
+    assert Params(cost_size=None).cost_size is None
+    for name in set(NUMBERS) - {"bucket_volume", "cost_size"}:
         with pytest.raises(ParameterError):
             Params(**{name: None})  # type: ignore[arg-type]
 

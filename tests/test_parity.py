@@ -42,7 +42,7 @@ KINDS = {
     "trades": ("trades",),
     "trades and quotes": ("trades", "quotes"),
     "trades and book": ("trades", "book"),
-    "everything": ("trades", "liquidations", "book", "quotes", "mark", "reference"),
+    "everything": ("trades", "liquidations", "book", "quotes", "mark", "reference", "open_interest"),
 }
 COIN_MARGINED = Instrument(inverse=True, contract_value=10.0, lot=1.0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -88,3 +89,41 @@ def test_never_started_is_no_thread() -> None:
     before = threading.active_count()
     prefetched(iter(range(3)))
     assert threading.active_count() == before
+
+
+def test_the_collector_of_garbage_may_end_it() -> None:
+    """It may do so in any thread, that of the pieces among them, and with any lock in hand."""
+    before = threading.active_count()
+    ended = threading.Event()
+
+    def make() -> Iterator[list[object]]:
+        try:
+            while True:
+                yield [gc.collect()]
+        finally:
+            ended.set()
+
+    feed = prefetched(make())
+    next(feed)
+    circle: list[object] = [feed]
+    circle.append(circle)
+    del feed, circle
+    gc.collect()
+    assert ended.wait(5)
+    assert wait_for(lambda: threading.active_count() == before)
+
+
+def test_the_source_is_closed_where_the_consumer_stops() -> None:
+    closed = []
+
+    def make() -> Iterator[int]:
+        try:
+            yield from range(100)
+        finally:
+            closed.append(threading.current_thread())
+
+    for feed in (prefetched(make()), prefetched(prefetched(make()))):
+        next(feed)
+        feed.close()  # type: ignore[attr-defined]
+        assert wait_for(lambda: len(closed) > 0)
+        assert closed.pop() is not threading.current_thread()

@@ -17,11 +17,12 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from markupsafe import Markup
 
 from toxmid import output
 from toxmid.errors import DataError, FileError
-from toxmid.report import BARS, BUCKETS, EVENTS, facts, render_report, report_directory, write_report
-from toxmid.report.series import PANELS
+from toxmid.report import BARS, BUCKETS, EVENTS, Section, facts, render_report, report_directory, write_report
+from toxmid.report.series import PANELS, columns_of
 from toxmid.report.thin import OVERVIEW_ROWS, WINDOW_ROWS, fit_windows, pack, runs, select_rows
 
 DAY = 86_400
@@ -78,6 +79,13 @@ def synthetic_frames(rows: int = DAY, seed: int = 0) -> tuple[pl.DataFrame, pl.D
         "vpin": np.where(t < rows // 12, np.nan, vpin), "vpin_rank": np.where(t < rows // 6, np.nan, rank),
         "spread_z": np.where(warming, np.nan, np.log(spread / np.median(spread)) / 0.28),
         "impact_bps": log_return, "bps_per_volume": log_return / (60 * smooth(buy + sell, 60)),
+        "kyle_lambda": np.where(warming, np.nan, 0.04 * (1 + 6 * smooth(stress, 300))),
+        "liq_branching": np.where(smooth(liq_sell, 600) > 1e-2, 1 - np.exp(-smooth(liq_sell, 600)), np.nan),
+        "liq_branching_excess": np.where(warming, np.nan, 1 - np.exp(-smooth(liq_sell, 600)) - 0.2),
+        "depth_bid_10bps": 160 * np.exp(-8 * stress) * rng.gamma(20, 0.05, rows),
+        "depth_ask_10bps": 160 * np.exp(-3 * stress) * rng.gamma(20, 0.05, rows),
+        "cancel_share": np.clip(0.95 - 0.6 * stress - rng.exponential(0.02, rows), 0, 1),
+        "round_trip_bps": np.where(stress > 0.6, np.nan, 1.5 * spread + 6),
         "toxicity": smooth(liq_sell, 30) / smooth(buy + sell, 30),
         "excess_impact": np.where(warming, np.nan, excess),
         "toxic_mean": toxic, "debiased_mean": toxic * np.exp(1.2 * half + 0.3e-4 * flow),
@@ -272,6 +280,15 @@ def test_every_drawn_point_is_a_bar_of_the_table(day: Any, day_page: str) -> Non
     np.testing.assert_allclose(columns["gap_bps"], gap, rtol=0, atol=1e-3)
 
 
+def test_means_of_the_toxic_flow_are_apart_from_the_mid_in_stress_alone(hour: Any) -> None:
+    bars = hour[0].with_columns(toxic_mean=pl.col("mid") * 1.01)
+    gaps = columns_of(bars, None)["gap_toxic_bps"]
+    stress = bars["regime"].cast(pl.String).str.starts_with("stress").to_numpy()
+    assert stress.any()
+    np.testing.assert_allclose(gaps[stress], 1e4 * np.log(1.01), rtol=1e-9)
+    assert np.isnan(gaps[~stress]).all()
+
+
 def test_extremes_of_every_column_are_drawn(day: Any, day_page: str) -> None:
     columns = Page(day_page).columns()
     for name in ("bid", "ask", "spread_bps", "excess_impact", "buy_volume", "implied_hi", "vpin_rank", "spread_z"):
@@ -313,14 +330,45 @@ def test_truth_on_another_grid_is_taken_as_of_the_bar(hour: Any) -> None:
 def test_optional_columns_may_be_missing_and_others_may_be_there(hour: Any) -> None:
     bars = hour[0].select(BARS).with_columns(pl.lit("<b>").alias("surplus"))
     page = Page(render_report(bars, hour[1].select(BUCKETS), hour[2].select(EVENTS), synthetic_manifest()))
+    names = [panel["name"] for panel in page.spec["panels"]]
+    assert names == ["price", "gap", "vpin", "spread", "impact", "volume"]
     impact = next(panel for panel in page.spec["panels"] if panel["name"] == "impact")
     assert list(impact["axes"]) == ["left"]
     assert impact["axes"]["left"]["lane"] == [0.0, 1.0]
     assert "toxicity" not in page.columns()
 
 
+def test_panels_and_lines_without_a_value_are_left_out(hour: Any) -> None:
+    nothing = pl.lit(None, pl.Float64)
+    empty = {"depth_bid_10bps", "depth_ask_10bps", "cancel_share", "liq_branching", "liq_branching_excess"}
+    bars = hour[0].with_columns(nothing.alias(name) for name in empty | {"round_trip_bps", "excess_impact"})
+    page = Page(render_report(bars, *hour[1:3], synthetic_manifest()))
+    panels = {panel["name"]: panel for panel in page.spec["panels"]}
+    assert list(panels) == ["price", "gap", "vpin", "spread", "impact", "lambda", "volume"]
+    assert [attrs["id"] for tag, attrs in page.elements if attrs.get("class") == "panel"] == [
+        f"panel-{name}" for name in panels
+    ]
+    assert [line["column"] for line in panels["spread"]["series"]] == ["spread_z", "spread_bps"]
+    # An axis that is empty as a whole stays, so that one sees that it is.
+    assert [line["column"] for line in panels["impact"]["series"]] == ["bps_per_volume", "excess_impact"]
+
+
+def test_a_panel_that_knows_one_thing_only_says_that(hour: Any) -> None:
+    bars = hour[0].with_columns(pl.lit(None, pl.Float64).alias(name) for name in ("depth_bid_10bps", "implied_hi"))
+    panels = {p["name"]: p for p in Page(render_report(bars, *hour[1:3], synthetic_manifest())).spec["panels"]}
+    assert [line["column"] for line in panels["depth"]["series"]] == ["cancel_share", "depth_ask_10bps"]
+    assert panels["price"]["band"] is None
+
+
+def test_the_usual_branching_is_the_ratio_less_its_excess(hour: Any) -> None:
+    columns = columns_of(hour[0], None)
+    known = hour[0].select((pl.col("liq_branching") - pl.col("liq_branching_excess")).alias("usual"))["usual"]
+    assert known.drop_nulls().len() > 100
+    np.testing.assert_array_equal(columns["branching_usual"], known.to_numpy())
+
+
 def test_a_day_stays_small(day_page: str) -> None:
-    assert len(day_page.encode()) < 3_000_000
+    assert len(day_page.encode()) < 1_800_000
 
 
 # --- what is said -----------------------------------------------------------------------------------------------------
@@ -361,7 +409,66 @@ def test_key_figures_by_hand() -> None:
         "Max |implied − mid|": ("99.50 bps", "implied above quoted, at 00:00:03"),
         "Time in stress": ("25.0 %", "1 s of 4 s"),
         "VPIN rank ≥ 99 %": ("66.7 %", "2 s of 3 s ranked"),
+        "Impact, stress over calm": ("–", "Too few bars with flow in calm or under stress to tell the two apart."),
     }
+
+
+@pytest.mark.parametrize("bar", [1, 20])
+def test_impact_under_stress_is_told_in_terms_of_calm(bar: int) -> None:
+    """Moves that are exactly 0.5 bps per unit of flow in calm and 2 under stress."""
+    rng = np.random.default_rng(5)
+    length = max(bar, 10)
+    flow = rng.normal(size=400)
+    stress = np.arange(400) >= 200
+    # The state of a bar of ten seconds is that in which it began: that of the bar before.
+    started = np.r_[False, stress[:-1]]
+    mid = 100 * np.exp(np.cumsum(np.where(started, 2.0, 0.5) * flow) / 1e4)
+    each = length // bar
+    bars = pl.DataFrame(
+        {
+            "ts": pl.Series(START_NS + np.arange(1, 400 * each + 1) * bar * 10**9).cast(TIME),
+            "mid": np.repeat(mid, each),
+            "buy_volume": np.repeat(np.maximum(flow, 0) / each, each),
+            "sell_volume": np.repeat(np.maximum(-flow, 0) / each, each),
+            "regime": np.repeat(np.where(stress, "stress-inferred", "calm"), each),
+        }
+    )
+    bars = bars.with_columns(pl.lit(None, pl.Float64).alias(name) for name in set(BARS) - set(bars.columns))
+    events = small_frames()[2]
+    found = facts.key_figures(bars, pl.Series([None] * bars.height, dtype=pl.Float64), events, {}, bar * 10**9)
+    assert {figure.label: figure.value for figure in found}["Impact, stress over calm"] == "4.00 ×"
+
+
+FEED = {
+    "records": 363, "published_volume": 10.0, "matched_share": 0.975, "inferred_volume": 25.0,
+    "published_of_inferred": 0.4, "published_of_open_interest": None, "single_record_share": 1.0, "most_per_second": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "value", "words"),
+    [
+        ({}, "40.0 %", "Published volume over that inferred from the market; 97.5 % of it, in 363 records, was found "
+                       "among the trades, and never two records came in one second."),
+        ({"published_of_open_interest": 0.125, "most_per_second": 9}, "12.5 %", "Published volume over that by which "
+         "the open interest fell; 97.5 % of it, in 363 records, was found among the trades."),
+    ],
+)  # fmt: skip
+def test_how_complete_the_liquidation_feed_was(changes: dict[str, Any], value: str, words: str) -> None:
+    page = Page(render_report(*small_frames(), synthetic_manifest(liquidation_feed=FEED | changes)))
+    assert f"Liquidation feed {value} {words}" in page.text
+
+
+def test_without_a_liquidation_feed_nothing_is_said_of_it() -> None:
+    assert "Liquidation feed" not in Page(render_report(*small_frames(), synthetic_manifest())).text
+
+
+def test_the_largest_distance_stands_beside_those_of_the_means_of_the_toxic_flow() -> None:
+    bars, _, events = small_frames()
+    at = 10.0 ** np.array([0.0, 0.0, 1.0, 0.0])
+    bars = bars.with_columns(toxic_mean=pl.col("mid") * np.exp(-5e-3), debiased_mean=pl.col("mid") * np.exp(2.5e-3))
+    figures = {f.label: f.note for f in facts.key_figures(bars, pl.Series(at), events, {}, 10**9)}
+    assert figures["Max |implied − mid|"].endswith("; toxic mean −50.0; de-biased +25.0")
 
 
 def test_figures_of_a_tape_on_which_nothing_is_known_yet() -> None:
@@ -370,7 +477,7 @@ def test_figures_of_a_tape_on_which_nothing_is_known_yet() -> None:
     nothing = bars.with_columns(unknown)
     nothing = nothing.with_columns(buy_volume=0.0, sell_volume=0.0, liq_sell_volume=0.0, regime=pl.lit(None, pl.String))
     figures = facts.key_figures(nothing, pl.Series([None] * 4, dtype=pl.Float64), events.clear(), {}, 10**9)
-    assert [figure.value for figure in figures] == ["–", "0", "–", "–", "–", "–"]
+    assert [figure.value for figure in figures] == ["–", "0", "–", "–", "–", "–", "–"]
 
 
 def test_an_episode_stands_beside_the_quoted_mid_of_its_end() -> None:
@@ -383,6 +490,20 @@ def test_an_episode_stands_beside_the_quoted_mid_of_its_end() -> None:
     marks = [float(attributes[f"data-{name}"] or "nan") for name in ("start", "end", "from", "to")]
     seconds = [mark - START_NS / 1e9 for mark in marks]
     assert seconds == [2, 3, 1, 4]
+
+
+def test_an_episode_says_what_was_pulled_whether_anything_traded_and_when_it_was_narrow_again() -> None:
+    bars, buckets, events = small_frames()
+    known = events.with_columns(cancelled_share=0.625, gap=True, ts_tightened=pl.col("ts_start"))
+    row = Page(render_report(bars, buckets, known, synthetic_manifest())).row("sweep gap: nothing traded")
+    assert row[2] == "00:00:03 narrow from 00:00:02"
+    assert row[15:] == ["62.5 %"]
+    unknown = events.with_columns(
+        cancelled_share=pl.lit(None, pl.Float64), gap=False, ts_tightened=pl.lit(None, pl.Datetime("ns", "UTC"))
+    )
+    page = render_report(bars, buckets, unknown, synthetic_manifest())
+    assert page == render_report(bars, buckets, events, synthetic_manifest())
+    assert "Cancelled" not in [cell.split(" ")[0] for row in Page(page).rows for cell in row]
 
 
 def test_the_page_says_where_the_numbers_come_from(day_page: str) -> None:
@@ -440,6 +561,15 @@ def test_nothing_in_the_file_points_outside(day_page: str) -> None:
     assert policy.startswith("default-src 'none'")
     assert "url(" not in page.scripts[None]
     assert "@import" not in page.scripts[None]
+
+
+def test_sections_stand_below_the_episodes_and_are_found_from_the_top(hour: Any) -> None:
+    sections = [Section("One & two", Markup("<p>body</p>")), Section("Three", Markup("<p>more</p>"))]
+    page = render_report(*hour[:3], synthetic_manifest(), sections=sections)
+    assert page.index("<h2>Episodes</h2>") < page.index("<p>body</p>") < page.index("<p>more</p>")
+    assert page.index("<p>more</p>") < page.index('id="reading"')
+    assert '<a href="#evaluation-1">One &amp; two ↓</a><a href="#evaluation-2">Three ↓</a>' in page
+    assert 'class="jump"' not in render_report(*hour[:3], synthetic_manifest())
 
 
 def test_names_with_markup_stay_text(hour: Any) -> None:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
+from feeding import simulated
 from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 from reference.classify import Quote
 from reference.spreads import spread as reference
 
-from toxmid.errors import DataError, ParameterError
+from toxmid.engine import Engine
+from toxmid.errors import DataError, NotEnoughDataError, ParameterError
+from toxmid.microprice import MicroPrice
 from toxmid.spreads import spreads
 
 SECOND = 10**9
@@ -92,6 +96,42 @@ def test_weighted_mid_leans_to_the_thin_side() -> None:
     assert table["impact_1s"].to_list() == [1.5, None]
     with pytest.raises(DataError, match="bid_size"):
         spreads(trades_of(TRADES), quotes, benchmark="weighted_mid")
+
+
+def test_micro_price_goes_where_the_mid_has_gone_before() -> None:
+    quotes = quotes_of([(1, 99.0, 101.0), (3, 99.0, 101.0), (5, 99.0, 101.0), (7, 101.0, 99.0)])
+    sized = quotes.with_columns(bid_size=pl.Series([9.0, 1.0, 0.0, 1.0]), ask_size=pl.Series([1.0, 9.0, 0.0, 1.0]))
+    # One spread state; the five imbalances move the mid by -20, -10, 0, 10, 20 bps.
+    micro = MicroPrice(np.full(3, np.inf), np.tile([-20.0, -10.0, 0.0, 10.0, 20.0], (4, 1)))
+    trades = trades_of([(2, 101.0, 1), (4, 101.0, 1), (6, 101.0, 1), (8, 101.0, 1)])
+    table = spreads(trades, sized, horizons=["1s"], benchmark="micro_price", micro=micro)
+    up, down = 100.0 * np.exp(0.002), 100.0 * np.exp(-0.002)
+    assert table["mid"].to_list() == [100.0, 100.0, 100.0, None]
+    assert table["micro_price"].to_list() == [pytest.approx(up), pytest.approx(down), None, None]
+    effective = [pytest.approx(2 * (101 - up)), pytest.approx(2 * (101 - down)), None, None]
+    assert table["effective_spread"].to_list() == effective
+    assert table["impact_1s"].to_list() == [pytest.approx(down - up), None, None, None]
+    rest = table["effective_spread"] - table["realized_spread_1s"] - 2 * table["impact_1s"]
+    assert rest[0] == pytest.approx(0.0, abs=1e-9)
+    with pytest.raises(ParameterError, match="must have learnt"):
+        spreads(trades, sized, benchmark="micro_price")
+    with pytest.raises(DataError, match="bid_size"):
+        spreads(trades, quotes, benchmark="micro_price", micro=micro)
+
+
+def test_micro_price_learns_from_quotes_what_it_learns_from_bars() -> None:
+    tables = simulated("calm", duration=900.0)
+    engine = Engine()
+    engine.feed(quotes=tables["quotes"])
+    engine.finish()
+    bars = engine.take_bars()
+    from_bars, from_quotes = MicroPrice.fit([bars]), MicroPrice.fit_quotes(tables["quotes"])
+    assert from_quotes.edges.tolist() == pytest.approx(from_bars.edges.tolist(), rel=1e-12)
+    assert from_quotes.adjustment.ravel().tolist() == pytest.approx(from_bars.adjustment.ravel().tolist(), abs=1e-9)
+    with pytest.raises(NotEnoughDataError):
+        MicroPrice.fit_quotes(tables["quotes"][:50])
+    with pytest.raises(NotEnoughDataError):
+        MicroPrice.fit_quotes(tables["quotes"][:0])
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -12,13 +13,15 @@ from feeding import SECOND, START, simulated, times, trade_table
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference.bulk import bulk_bars
-from reference.volume_clock import DAY, VolumeClock, daily_volume
+from reference.volume_clock import DAY, VolumeClock, daily_volume, range_of_starts
 from scipy import integrate, stats
 
 from toxmid.engine import Engine, buckets_frame
-from toxmid.errors import DataError
+from toxmid.errors import DataError, ParameterError
 from toxmid.instrument import Instrument
 from toxmid.params import Params
+from toxmid.readers import read_trades
+from toxmid.schema import TIME
 from toxmid.vpin import vpin
 
 SIDES = {1: (Fraction(1), Fraction(0)), -1: (Fraction(0), Fraction(1)), 0: (Fraction(0), Fraction(0))}
@@ -161,6 +164,60 @@ def test_rank_of_many_values() -> None:
         assert buckets["vpin_rank"][i] == np.mean(values[5:i] < values[i])
 
 
+def test_rank_of_values_that_come_and_go() -> None:
+    """Thousands of values inside, whose level wanders: leaves of the sorted store are split, emptied and given up."""
+    rng = np.random.default_rng(5)
+    n = 30_000
+    bought = rng.random(n) < 0.5 + 0.45 * np.sin(np.arange(n) / 4000)
+    gap = 20 * 60 * SECOND
+    tape = trade_table([(i * gap, 1.0, 1.0, 1 if buy else -1) for i, buy in enumerate(bought)])
+    buckets = vpin(tape, bucket_volume=2.0, window=40)
+    values, closed = buckets["vpin"].to_numpy(), buckets["ts_close"].to_physical().to_numpy()
+    for i in (79, 80, 200, *range(500, len(values), 487), len(values) - 1):
+        past = values[39:i][closed[39:i] > closed[i] - 90 * DAY]
+        assert buckets["vpin_rank"][i] == np.mean(past < values[i])
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([3.0, 40.0, 700.5, 20_000.0]), st.sampled_from([0.0, 0.001, 0.02]))
+def test_runs_of_trades_and_single_trades_agree(seed: int, volume: float, odd: float) -> None:
+    """Columns are counted in runs, single events one by one: the same bits, whatever stands between good rows."""
+    rng = np.random.default_rng(seed)
+    n = 3000
+    price = 100 + rng.integers(0, 50, n) / 10
+    size = rng.integers(1, 400, n) / 10
+    for column, values in ((price, [np.nan, 0.0, -1.0, np.inf]), (size, [np.nan, 0.0, -3.0, np.inf, 0.123, 1 / 3])):
+        at = rng.random(n) < odd
+        column[at] = rng.choice(values, at.sum())
+    side = rng.choice(np.array([1, -1, 0], np.int8), n, p=[0.5, 0.45, 0.05])
+    ts = START + 23 * 3600 * SECOND + np.cumsum(rng.integers(0, 5 * SECOND, n))
+    tape = pl.DataFrame({"ts": ts, "price": price, "size": size, "side": side})
+    for bucket in (volume, None):
+        runs = vpin(tape, bucket_volume=bucket, window=5)
+        engine = Engine(Params(bucket_volume=bucket, window=5))
+        for row in tape.rows():
+            engine.trade(*row)
+        assert runs.equals(engine.take_buckets().select(runs.columns), null_equal=True)
+
+
+@pytest.mark.parametrize("at", [0, 1, 700, 1999])
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [("side", 5, "not a side"), ("ts", START + 40_000 * DAY, "2009 to 2100"), ("ts", START - DAY, "goes back")],
+)
+def test_columns_that_lie_are_found_in_the_pass(at: int, column: str, value: int, message: str) -> None:
+    """A column of the right type is not looked at before the core looks at it."""
+    side, ts = np.ones(2000, np.int8), START + np.arange(2000) * SECOND
+    {"side": side, "ts": ts}[column][at] = value
+    tape = pl.DataFrame({"ts": ts, "price": 100.0, "size": 1.0, "side": side}).with_columns(pl.col("ts").cast(TIME))
+    if message == "goes back" and at == 0:
+        assert vpin(tape, bucket_volume=300.0).height == 6  # an early beginning is no mistake
+        return
+    with pytest.raises(DataError, match=message) as caught:
+        vpin(tape, bucket_volume=300.0)
+    assert (caught.value.row, caught.value.column, caught.value.found) == (at, column, value)
+
+
 def test_ten_trades_of_a_tenth_fill_a_bucket_of_one() -> None:
     """In doubles their sum is 0.9999999999999999."""
     tape = trade_table([(i, 100.0, 0.1, 1) for i in range(20)])
@@ -218,6 +275,85 @@ def test_trade_of_more_buckets_than_can_be_meant() -> None:
     tape = trade_table([(0, 100.0, 1e9, 1)])
     with pytest.raises(DataError, match="bucket volume is too small"):
         vpin(tape, bucket_volume=0.001)
+
+
+# --- several starts --------------------------------------------------------------------------------------------------
+
+
+def assert_same_range(buckets: pl.DataFrame, clocks: list[VolumeClock]) -> None:
+    expected = range_of_starts(clocks)
+    for name, end in (("vpin_lo", 0), ("vpin_hi", 1)):
+        values = [None if bounds is None else float(bounds[end]) for bounds in expected]
+        assert buckets[name].to_list() == [None if v is None else pytest.approx(v, abs=1e-12) for v in values]
+
+
+@settings(max_examples=40, deadline=None)
+@given(tapes(0, 1, SECOND), st.integers(2, 7), st.integers(2, 5), st.integers(1, 9))
+def test_range_of_starts(trades: list[Trade], offsets: int, window: int, volume: int) -> None:
+    """Each clock passes over its share of a bucket, whole lots of it, and then counts as the first does."""
+    lot = Fraction(1, 100)
+    buckets = vpin(
+        table(trades), bucket_volume=float(volume), window=window, offsets=offsets, instrument=Instrument(lot=0.01)
+    )
+    skips = [Fraction(start, offsets) for start in range(offsets)]
+    lots = Fraction(100 * volume)
+    clocks = [reference(trades, lot, bucket_volume=lots, window=window, skip=skip) for skip in skips]
+    assert_same(buckets, clocks[0], lot)
+    assert_same_range(buckets, clocks)
+
+
+def test_range_of_starts_where_daily_volume_is_trailing() -> None:
+    rng = np.random.default_rng(5)
+    ts = np.sort(rng.integers(0, 3 * DAY, 1500))
+    trades = [
+        (int(t), Fraction(int(size)), int(side))
+        for t, size, side in zip(ts, rng.integers(1, 20, 1500), rng.choice([1, -1], 1500), strict=True)
+    ]
+    options = {"buckets_per_day": 20, "window": 5}
+    buckets = vpin(table(trades), offsets=4, instrument=Instrument(lot=1.0), **options)
+    clocks = [reference(trades, skip=Fraction(start, 4), **options) for start in range(4)]
+    assert_same_range(buckets, clocks)
+    width = (buckets["vpin_hi"] - buckets["vpin_lo"]).drop_nulls()
+    assert width.len() > 40
+    assert width.min() >= 0.0
+    assert width.max() > 0.05
+    assert (buckets["vpin"] >= buckets["vpin_lo"]).all()
+    assert (buckets["vpin"] <= buckets["vpin_hi"]).all()
+
+
+def test_a_range_leaves_the_other_columns_as_they_are_and_sees_only_the_past() -> None:
+    tape = simulated()["trades"]
+    plain = vpin(tape, bucket_volume=3.0, window=10)
+    ranged = vpin(tape, bucket_volume=3.0, window=10, offsets=10)
+    assert ranged.drop("vpin_lo", "vpin_hi").equals(plain, null_equal=True)
+    for cut in (tape.height // 3, tape.height // 2):
+        part = vpin(tape[:cut], bucket_volume=3.0, window=10, offsets=10)
+        # A moment is over when its last print is: the cut may fall between prints of one time.
+        whole = part.filter(pl.col("ts_close") < tape["ts"][cut - 1])
+        assert whole.height > 20
+        assert whole.equals(ranged[: whole.height], null_equal=True)
+
+
+def test_range_on_the_real_cascade(shared_data: Path) -> None:
+    path = shared_data / "crash-2025-10-10" / "binance-delivery_trades_2025-10-10_AVAXUSD_PERP.csv.gz"
+    buckets = vpin(read_trades(path), buckets_per_day=200, window=50, offsets=10)
+    width = (buckets["vpin_hi"] - buckets["vpin_lo"]).drop_nulls()
+    assert buckets["vpin"].count() - width.len() <= 3  # they become ready one after the other
+    assert 0.0 < width.min() < width.mean() < 0.25  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("offsets", [0, -1, 2.0, True, 10_000])
+def test_wrong_number_of_starts(offsets: object) -> None:
+    with pytest.raises(ParameterError, match="offsets"):
+        vpin(trade_table([]), offsets=offsets)  # type: ignore[arg-type]
+
+
+def test_a_range_is_causal() -> None:
+    with pytest.raises(ParameterError, match="causal"):
+        vpin(trade_table([]), offsets=2, convention="pinstimation", classify="bvc_normal")
+
+
+# --- sides -----------------------------------------------------------------------------------------------------------
 
 
 def test_unknown_sides_are_neither_bought_nor_sold() -> None:
@@ -300,6 +436,18 @@ def test_level_of_a_fair_coin() -> None:
     assert level == pytest.approx(math.sqrt(2 / (math.pi * m)), rel=0.02)
 
 
+def test_level_of_a_fair_coin_with_many_trades_a_bucket() -> None:
+    """Ten thousand equal trades: 0.0080. Only their sums by side count, so two prints a bucket stand for them."""
+    m, buckets = 10_000, 20_000
+    bought = np.random.default_rng(4).binomial(m, 0.5, buckets)
+    sizes = np.stack([bought, m - bought], axis=1).ravel().astype(float)
+    sides = np.tile(np.array([1, -1], np.int8), buckets)
+    frame = pl.DataFrame({"ts": START + np.arange(2 * buckets), "price": 100.0, "size": sizes, "side": sides})
+    level = vpin(frame, bucket_volume=float(m), window=buckets)["vpin"][-1]
+    assert level == pytest.approx(math.sqrt(2 / (math.pi * m)), rel=0.02)
+    assert level == pytest.approx(0.0080, rel=0.02)
+
+
 def bulk_level(k: int, df: float | None, buckets: int) -> float:
     """VPIN of a Gaussian walk, one trade of one lot a bar, k bars a bucket, after sigma has settled."""
     rng = np.random.default_rng(6)
@@ -313,7 +461,9 @@ def bulk_level(k: int, df: float | None, buckets: int) -> float:
     return float(level)
 
 
-@pytest.mark.parametrize(("k", "df", "published"), [(10, None, 0.1465), (50, None, 0.0650), (50, 0.25, 0.0278)])
+@pytest.mark.parametrize(
+    ("k", "df", "published"), [(1, None, 0.5), (10, None, 0.1465), (50, None, 0.0650), (50, 0.25, 0.0278)]
+)
 def test_level_of_bulk_classification(k: int, df: float | None, published: float) -> None:
     """Levels depend on bars and distribution, not on toxicity: heavy tails pull the shares to one half."""
     assert bulk_level(k, df, 12_000 // k * 5) == pytest.approx(published, rel=0.02)

@@ -11,7 +11,7 @@ import pytest
 import toxmid
 from toxmid.errors import DataError, NotEnoughDataError, ParameterError
 from toxmid.evaluate import ESTIMATORS, RIVALS, SimulatedEvaluation, evaluate_simulated
-from toxmid.evaluate.simulated import _forced_volume, _phases, _ratio_interval, _run_length
+from toxmid.evaluate.markets import forced_volume, phases, ratio_interval, run_length
 
 
 def the_mid(bars: pl.DataFrame) -> pl.Series:
@@ -87,8 +87,8 @@ def test_silence_is_counted(result: SimulatedEvaluation) -> None:
 def test_coverage_and_encompassing_are_there(result: SimulatedEvaluation) -> None:
     assert result.coverage["covered"].is_between(0.0, 1.0).all()
     assert set(result.coverage["part"]) == {"stress", "calm"}
-    phases = result.encompassing.filter(pl.col("scenario") == "flush").group_by("phase").agg(pl.col("rows").first())
-    rows = dict(phases.rows())
+    parts = result.encompassing.filter(pl.col("scenario") == "flush").group_by("phase").agg(pl.col("rows").first())
+    rows = dict(parts.rows())
     assert rows["all"] == rows["first 60 s"] + rows["later"]
     silent = result.encompassing.filter(pl.col("scenario") == "info", pl.col("estimator") == "toxic_mean")
     assert silent["b"].is_null().all()
@@ -96,25 +96,40 @@ def test_coverage_and_encompassing_are_there(result: SimulatedEvaluation) -> Non
 
 def test_workers_change_nothing(result: SimulatedEvaluation) -> None:
     extra = {"the_mid": the_mid, "halfway": halfway}
-    options: dict[str, Any] = {"training": [50, 51], "extra": extra}
+    options: dict[str, Any] = {"training": [50, 51], "extra": extra, "ablation": (0.2,)}
     again = evaluate_simulated(range(1, 4), ("flush", "info", "calm"), workers=2, **options)
     assert again.table.equals(result.table)
     assert again.runs.equals(result.runs)
+    tried = pl.col("weight") <= 0.2
+    assert again.ablation.filter(tried).equals(result.ablation.filter(tried, pl.col("weight") != 0.1))
+
+
+def test_a_weight_by_hand(result: SimulatedEvaluation) -> None:
+    """What the ablation says of a weight is what the table says of the implied mid of a replay with that weight."""
+    params = toxmid.Params(weight_toxic=0.2)
+    other = evaluate_simulated(range(1, 4), ["flush"], training=[50], params=params, state_space=False, ablation=())
+    found = result.ablation.row(by_predicate=(pl.col("scenario") == "flush") & (pl.col("weight") == 0.2), named=True)
+    assert found["rmse"] == pytest.approx(row(other, "implied_mid")["rmse_flush"], rel=1e-9)
+    assert found["ratio"] == pytest.approx(found["rmse"] / row(result, "implied_mid")["rmse_flush"], rel=1e-9)
+    assert other.ablation["weight"].to_list() == [0.2]
 
 
 @pytest.mark.parametrize(
     "options", [{"inputs": "trades"}, {"inputs": "book"}, {"feed": "throttled"}, {"feed": "none"}, {"book": "sym"}]
 )
 def test_other_markets_and_feeds(options: dict[str, Any]) -> None:
-    other = evaluate_simulated([1], ["flush"], training=[50], state_space=False, **options)
+    other = evaluate_simulated([1], ["flush"], training=[50], state_space=False, ablation=(), **options)
     assert row(other, "mid")["ratio"] == 1.0
     assert row(other, "state_space")["fallback"] == 1.0
-    assert other.settings.items() >= options.items()
+    words = {"trades": "liquidations", "book": "book+liquidations", "throttled": "quotes+throttled", "none": "quotes"}
+    word = options.get("inputs") or options.get("feed") or ""
+    assert other.settings["inputs"] == words.get(word, "quotes+liquidations")
+    assert other.settings["book"] == options.get("book", "shallow")
     assert (row(other, "micro_price")["fallback"] == 1.0) == (options.get("inputs") == "trades")
 
 
 def test_calm_alone_is_judged_by_itself() -> None:
-    calm = evaluate_simulated([1], ["calm"], training=[50], state_space=False)
+    calm = evaluate_simulated([1], ["calm"], training=[50], state_space=False, ablation=())
     assert calm.table["pooled"].equals(calm.table["rmse_calm"].rename("pooled"))
     assert calm.encompassing.is_empty()
 
@@ -133,7 +148,14 @@ def test_calm_alone_is_judged_by_itself() -> None:
     ],
 )
 def test_refusals(options: dict[str, Any], error: type[Exception]) -> None:
-    usual = {"seeds": [1], "scenarios": ["flush"], "training": [50], "state_space": False, "duration": 900.0}
+    usual = {
+        "seeds": [1],
+        "scenarios": ["flush"],
+        "training": [50],
+        "state_space": False,
+        "ablation": (),
+        "duration": 900.0,
+    }
     with pytest.raises(error):
         evaluate_simulated(**{**usual, **options})
 
@@ -146,13 +168,13 @@ def test_forced_volume_is_that_of_two_minutes() -> None:
         times = tape.liquidations["ts"].to_physical().to_numpy()
         recent = (times > moment - 120 * 10**9) & (times <= moment)
         expected.append(tape.liquidations["size"].to_numpy()[recent].sum())
-    np.testing.assert_allclose(_forced_volume(tape, ts), expected, atol=1e-6)
+    np.testing.assert_allclose(forced_volume(tape, ts), expected, atol=1e-6)
 
 
 def test_phases_do_not_overlap() -> None:
     tape = toxmid.simulate("news", seed=2)
     bars = pl.DataFrame({"ts": tape.truth["ts"][9::10]})
-    stress, calm, early = _phases(tape, bars)
+    stress, calm, early = phases(tape, bars)
     assert stress.any()
     assert calm.any()
     assert not (stress & calm).any()
@@ -160,10 +182,10 @@ def test_phases_do_not_overlap() -> None:
 
 
 def test_run_length() -> None:
-    assert _run_length(np.array([True, True, False, True])).tolist() == [1, 2, 0, 1]
+    assert run_length(np.array([True, True, False, True])).tolist() == [1, 2, 0, 1]
 
 
 def test_interval_of_equal_runs_is_a_point() -> None:
     errors = [np.tile([4.0, 1.0], (5, 1)), np.tile([4.0, 1.0], (3, 1))]
-    low, high = _ratio_interval(errors, base=0)
+    low, high = ratio_interval(errors, base=0)
     assert low.tolist() == high.tolist() == [1.0, 0.5]

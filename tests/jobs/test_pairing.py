@@ -166,7 +166,7 @@ def test_liquidations_alone_make_no_job(tapes: Path) -> None:
 
 
 def test_what_cannot_be_paired_is_an_error(tmp_path: Path, tapes: Path) -> None:
-    with pytest.raises(FileError, match="no tape was found"):
+    with pytest.raises(FileError, match="no file that may be a tape"):
         pair_files(tmp_path)
     with pytest.raises(FileError, match="no file matches"):
         pair_files(tmp_path / "*.csv.gz")

@@ -9,6 +9,7 @@ import random
 import threading
 import warnings
 import zipfile
+import zlib
 
 import pyarrow as pa
 import pytest
@@ -16,9 +17,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from toxmid.errors import FileError
+from toxmid.readers import files
 from toxmid.readers.files import TapeWarning, ahead, blocks, fingerprint, read_head
 
 TEXT = b"".join(b"%d,%d\n" % (i, i * i) for i in range(5000))
+
+
+@pytest.fixture(params=["isal", "zlib"], autouse=True)
+def library(request, monkeypatch):
+    """Whatever unpacks gzip: what is wrong with a file is told alike."""
+    isal_zlib = pytest.importorskip("isal.isal_zlib") if request.param == "isal" else zlib
+    monkeypatch.setattr(files, "inflating", isal_zlib)
 
 
 def zstd(data: bytes) -> bytes:

@@ -20,6 +20,7 @@ FOLDERS = (
     "tardis",
     "binance",
     "bybit",
+    "deribit",
     "okx",
     "hyperliquid",
     "lobster",

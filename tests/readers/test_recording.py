@@ -16,6 +16,7 @@ from toxmid.errors import DataError, FileError
 from toxmid.readers import files as files_module
 from toxmid.readers import open_tape, read_book, read_trades
 from toxmid.readers import recording as recording_module
+from toxmid.replay import replay
 
 CM, USDM = "cm_btcusd_perp_20240808.gz", "usdm_btcusdt_20230405.gz"
 
@@ -42,7 +43,7 @@ def test_each_reader_gets_its_kind(samples):
 def test_snapshot_is_brought_up_to_date_and_late_updates_are_dropped(samples):
     tape = open_tape(samples / "recording" / CM, "book")
     frame = tape.frame()
-    assert tape.counts == {"rows_read": 7, "rows_used": 4, "other_kinds": 2, "older_than_snapshot": 1}
+    assert tape.counts == {"rows_read": 7, "rows_used": 4, "other_kinds": 2, "late_updates": 1}
     snapshot = frame.filter("snapshot")
     contracts = (snapshot["size"] * snapshot["price"] / 100).round(9)
     # The best ask has the 9 of update 107, not the 1 of the snapshot; the bid that 107 deleted is gone.
@@ -194,3 +195,15 @@ def test_real_book_agrees_with_the_best_quotes_of_the_venue(shared_data, name):
         assert (bid, ask) == best[ts]
         checked += 1
     assert checked > 100
+
+
+@pytest.mark.parametrize("word", ["null", "0x10.1", "-3", ""])
+def test_a_level_of_a_snapshot_that_is_no_number_is_counted_by_the_core(samples, write, word):
+    """The third line is a snapshot; updates that came before it are put into it."""
+    lines = gzip.decompress((samples / "recording" / CM).read_bytes()).decode().splitlines(keepends=True)
+    lines[2] = lines[2].replace('["50000.2","20"]', f'["50000.2","{word}"]')
+    result = replay(book=write(CM, gzip.compress("".join(lines).encode())))
+    assert {name: n for name, n in result.counts["by_input"]["book"]["events_rejected"].items() if n} == {
+        "bad_size": 1,
+        "before_snapshot": 3,
+    }

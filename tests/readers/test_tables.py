@@ -41,7 +41,8 @@ def test_samples(samples, form):
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_was_written_comes_back(tmp_path, form, kind):
     names = [field.name for field in TABLES[kind]]
-    values = {"ts": NS, "ts_event": NS - 1, "side": 1, "snapshot": True, "id": "x", "lots": 7}
+    values = {"ts": NS, "ts_event": NS - 1, "side": 1, "snapshot": True, "id": "x", "lots": 7, "gap": True}
+    values |= {"stale": True, "due": None, "symbol": "C", "option": -1, "expiry": NS + 1}
     frame = canonical(pl.DataFrame({name: [values.get(name, 1.5)] for name in names}), kind)
     read = open_tape(saved(frame, tmp_path / kind, form), kind)
     assert read.frame().equals(frame)
@@ -123,6 +124,8 @@ def test_kinds_from_columns_and_name(tmp_path):
 
     assert kinds("quotes", "a") == ("quotes",)
     assert kinds("mark", "a") == ("mark",)
+    assert kinds("index", "my_index") == ("index",)
+    assert {kind: kinds(kind, "a") for kind in KINDS[6:]} == {kind: (kind,) for kind in KINDS[6:]}
     assert kinds("trades", "my_trades") == ("trades",)
     assert kinds("liquidations", "liquidations") == ("liquidations",)
     assert set(kinds("trades", "a")) == {"trades", "liquidations"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import itertools
 
 import polars as pl
 import pytest
@@ -188,3 +189,27 @@ def test_sorting_finds_duplicates_beyond_the_memory_of_the_pass(write, monkeypat
     tape = open_tape([*paths, write("again.csv", trades(5))], "trades", sort=True)
     assert tape.frame().height == 30
     assert tape.counts == {"rows_read": 35, "rows_used": 30, "duplicates": 5}
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(
+        st.lists(st.one_of(st.integers(0, 30).map(str), st.sampled_from(["a", "b", "07", None])), max_size=8),
+        max_size=6,
+    ),
+    st.booleans(),
+)
+def test_duplicates_are_those_of_a_set(pieces, rising):
+    """Numbers that only rise are seen to be new at a glance; all else is looked up."""
+    if rising:
+        count = itertools.count(0)
+        pieces = [[word if word in ("7", "a") else str(next(count)) for word in piece] for piece in pieces]
+    found, seen, known = [], tape_module._Seen(), set()
+    for piece in pieces:
+        frame = pl.DataFrame({"id": pl.Series(piece, dtype=pl.String)})
+        found += seen.before(frame, ("id",)).to_list()
+    expected = []
+    for word in itertools.chain(*pieces):
+        expected.append(word is not None and word in known)
+        known.add(word)
+    assert found == expected

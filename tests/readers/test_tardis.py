@@ -6,10 +6,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from toxmid.errors import DataError, FileError
-from toxmid.readers import open_tape, read_book, read_liquidations, read_quotes, read_trades
+from toxmid.errors import DataError
+from toxmid.readers import base, open_tape, read, read_book, read_liquidations, read_quotes, read_trades
 
-from .conftest import HEADER, trade, trades
+from .conftest import HEADER, T0, trade, trades
 
 
 def ns(*microseconds: int) -> list[int]:
@@ -162,7 +162,69 @@ def test_real_snapshots_agree_with_their_best_prices(shared_data, levels):
         assert [len(prices[1]), len(prices[-1])] == [levels, levels]
 
 
-def test_option_chains_are_no_tapes(shared_data):
-    for path in (shared_data / "context").glob("okex-options_*.csv.gz"):
-        with pytest.raises(FileError, match="options_chain"):
-            read_quotes(path)
+def test_ticker_has_four_tables(samples):
+    path = samples / "tardis" / "binance-futures_derivative_ticker_2025-10-10_AVAXUSDT.csv.gz"
+    assert read(path, "mark")["index"].to_list() == [20.02, 20.01]
+    assert read(path, "index")["price"].to_list() == [20.02, 20.01]
+    tape = open_tape(path, "open_interest")
+    assert tape.frame()["open_interest"].to_list() == [120000.0]
+    assert tape.counts == {"rows_read": 2, "rows_used": 1, "unchanged": 1}
+    funding = read(path, "funding")
+    assert funding["rate"].to_list() == [0.0001]
+    assert str(funding["due"][0]) == "2025-10-11 00:00:00+00:00"
+
+
+TICKER = (
+    "exchange,symbol,timestamp,local_timestamp,funding_timestamp,funding_rate,predicted_funding_rate,open_interest,"
+    "last_price,index_price,mark_price\n"
+)
+
+
+def test_figures_that_are_not_there_yet_are_counted_out(write):
+    rows = [",,,,20,,", "1760140800000000,0.01,,5,20,,", "1760140800000000,0.01,,5,20,19,", ",,,,20,,", ",,,5,,,21"]
+    text = "".join(f"binance-futures,AVAXUSDT,{T0 + i},{T0 + i},{row}\n" for i, row in enumerate(rows))
+    path = write("a.csv", TICKER + text)
+    for kind, counts in {
+        "open_interest": {"rows_used": 1, "no_value": 2, "unchanged": 2},
+        "funding": {"rows_used": 1, "no_value": 3, "unchanged": 1},
+        "index": {"rows_used": 1, "no_value": 4},
+    }.items():
+        tape = open_tape(path, kind)
+        tape.frame()
+        assert tape.counts == {"rows_read": 5, **counts}, kind
+
+
+def test_unchanged_rows_are_found_across_pieces(write, monkeypatch):
+    rows = [f"binance-futures,AVAXUSDT,{T0 + i},{T0 + i},,,,{7 + i // 40},20,,\n" for i in range(120)]
+    path = write("a.csv", TICKER + "".join(rows))
+    monkeypatch.setattr(base, "BLOCK", 400)
+    assert read(path, "open_interest")["open_interest"].to_list() == [7.0, 8.0, 9.0]
+
+
+def test_open_interest_of_an_inverse_market_becomes_coin(write):
+    row = f"binance-delivery,BTCUSD_PERP,{T0},{T0},,,,500,49000,,50000\n"
+    assert read(write("a.csv", TICKER + row), "open_interest")["open_interest"].to_list() == [1.0]
+
+
+def test_options(samples):
+    frame = read(samples / "tardis" / "deribit_options_chain_2020-04-01_OPTIONS.csv.gz", "options")
+    assert frame["symbol"].to_list() == ["BTC-26JUN20-6000-C", "BTC-26JUN20-7000-P"]
+    assert frame["option"].to_list() == [1, -1]
+    assert frame["mark_iv"].to_list() == [0.625, 0.6225]  # percent in the file
+    best = frame.select("bid", "bid_size", "bid_iv", "ask", "ask_size", "ask_iv")
+    assert best.row(1) == (0.19, 5, 0.6, 0.21, 7, 0.65)
+    assert str(frame["expiry"][0]) == "2020-06-26 08:00:00+00:00"
+    assert frame["open_interest"].is_nan().to_list() == [True, False]
+
+
+@pytest.mark.parametrize("name", ["251031-80000-C", "251031-80000-P", "251128-102000-C"])
+def test_real_options(shared_data, name):
+    path = shared_data / "context" / f"okex-options_options_chain_2025-10-10_BTC-USD-{name}.csv.gz"
+    tape = open_tape(path, "options")
+    frame = tape.frame()
+    assert tape.counts["rows_read"] == tape.counts["rows_used"] == frame.height > 70_000
+    assert frame["symbol"].unique().to_list() == [f"BTC-USD-{name}"]
+    assert frame["option"].unique().to_list() == [1 if name.endswith("C") else -1]
+    assert 0.2 < frame["mark_iv"].drop_nans().median() < 1.5  # a fraction in the file
+    with pytest.raises(DataError, match="holds no quotes"):
+        read_quotes(path)

@@ -26,8 +26,16 @@ class Book:
     repaired: int = 0
     removed: int = 0
     left_crossed: int = 0
+    gaps: int = 0
 
-    def row(self, side: int, price: float, size: float, snapshot: bool) -> None:
+    def row(self, side: int, price: float, size: float, snapshot: bool, gap: bool = False) -> None:
+        if gap:
+            for some in (BID, ASK):
+                self.levels[some].clear()
+                self.set_now[some].clear()
+            self.seeded = self.in_snapshot = False
+            self.open = True
+            self.gaps += 1
         if snapshot and (not self.in_snapshot or not self.open):
             for some in (BID, ASK):
                 self.levels[some].clear()

@@ -72,7 +72,7 @@ def norms(rows: Seconds) -> npt.NDArray[np.float64]:
         if age % 10 == 0 and age >= 60:
             move = abs(rows.mid[t] - rows.mid[t - 60])
             samples.append((t, move, total[t] - total[t - 60], float(np.mean(rows.spread[t - 59 : t + 1]))))
-        if age % 10 == 0 and age >= 300:
+        if age % 10 == 0 and age >= 120:
             upto = t - min(600.0, age / 4)
             known = [sample for sample in samples if upto - 21_600 < sample[0] <= upto]
             sigma, volume, spread = (usual([sample[k] for sample in known]) for k in (1, 2, 3))
@@ -92,6 +92,7 @@ def implied(rows: Seconds) -> Floats:
     """1e4 ln(implied mid); NaN until ready."""
     n = len(rows.mid)
     known = norms(rows)
+    start = int(np.argmax(np.isfinite(rows.mid)))
     out = np.full(n, np.nan)
     ten = thirty = math.nan
     rate = net = gross = num = den = drift = 0.0
@@ -129,6 +130,8 @@ def implied(rows: Seconds) -> Floats:
         supported = follow(supported, y, (15 * sigma) ** 2 * minutes)
         if abs(y - credible) < abs(y - supported):
             supported = credible
+        if t <= start + 300:
+            continue  # the tracks follow, but not enough is known to say anything
         lead = (1 - 1 / 3) * (1 / 3 + 2 / 3 * min(phi, 1.0)) * (credible - supported)
         out[t] = supported + min(max(lead, -2.5 * thirty), 2.5 * thirty)
     return out

@@ -41,9 +41,11 @@ class VolumeClock:
     window: int
     bucket_volume: Fraction | None = None
     buckets_per_day: int = 50
+    skip: Fraction = NOTHING  # share of a bucket that is passed over before the first one
     closed: list[Bucket] = field(default_factory=list)
     warm_up: Fraction = NOTHING  # traded while no bucket volume existed
     _parts: list[Fraction] = field(default_factory=lambda: [NOTHING] * 3)
+    _passing: Fraction = NOTHING
     _ts_open: int = 0
     _target: Fraction | None = None
     _history: list[tuple[int, Fraction]] = field(default_factory=list)
@@ -57,9 +59,15 @@ class VolumeClock:
         """Pour one trade in; what is neither bought nor sold is unknown."""
         if self._target is None:
             self._target = self._next_target(ts)
+            self._passing = NOTHING if self._target is None else Fraction(round(self.skip * self._target))
         left = lots if self._target is not None else NOTHING
         self.warm_up += lots - left
         shares = (buy_share, sell_share, 1 - buy_share - sell_share)
+        passed = min(left, Fraction(self._passing))
+        self._passing -= passed
+        left -= passed
+        if passed and not self._passing:
+            self._target = self._next_target(ts)
         while left > 0:
             assert self._target is not None
             if self.filled == 0:
@@ -114,3 +122,16 @@ def daily_volume(history: Sequence[tuple[int, Fraction]], ts: int, days_kept: in
     if ts - first < READY:
         return None
     return sum(totals.values(), NOTHING) * DAY / (ts - first)
+
+
+def range_of_starts(clocks: Sequence[VolumeClock]) -> list[tuple[Fraction, Fraction] | None]:
+    """Least and greatest value that all clocks show when a bucket of the first closes; None where one shows none."""
+    ranges: list[tuple[Fraction, Fraction] | None] = []
+    for bucket in clocks[0].closed:
+        shown = [bucket.vpin]
+        for clock in clocks[1:]:
+            before = [other.vpin for other in clock.closed if other.ts_close <= bucket.ts_close]
+            shown.append(before[-1] if before else None)
+        known = [value for value in shown if value is not None]
+        ranges.append((min(known), max(known)) if len(known) == len(shown) else None)
+    return ranges
