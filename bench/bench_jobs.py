@@ -17,12 +17,12 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 import polars as pl
+import workloads
 
 import toxmid
 from toxmid.convert import convert
@@ -50,7 +50,7 @@ def scale(symbols: int, days: int, rows: int, repeats: int, tapes: Path | None) 
     """One worker pinned to one core against two workers on two cores."""
     if not hasattr(os, "sched_setaffinity") or len(os.sched_getaffinity(0)) < 2:
         raise click.ClickException("this needs Linux and two cores")
-    with _folder(tapes) as folder:
+    with workloads.folder(tapes) as folder:
         _make_tapes(folder, symbols, days, {"trades": rows // 4, "quotes": rows - rows // 4})
         cores = sorted(os.sched_getaffinity(0))[:2]
         seconds: dict[int, list[float]] = {1: [], 2: []}
@@ -90,7 +90,7 @@ def year(
     """What a year of one venue costs, from rates measured now on one core."""
     _pin()
     volume: dict[Kind, int] = {"trades": trades, "quotes": quotes, "book": book}
-    with _folder(tapes) as folder:
+    with workloads.folder(tapes) as folder:
         _make_tapes(folder, 1, 1, dict.fromkeys(volume, rows))
         rates = {kind: _measure(folder, kind) for kind in volume}
         fixed = _seconds_of_an_empty_day(folder)
@@ -213,16 +213,6 @@ def _best(run: Callable[[], object], repeats: int = 3) -> float:
 
 
 # --- tapes -----------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _folder(kept: Path | None) -> Iterator[Path]:
-    if kept is not None:
-        kept.mkdir(parents=True, exist_ok=True)
-        yield kept
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        yield Path(folder)
 
 
 def _make_tapes(folder: Path, symbols: int, days: int, rows: dict[Kind, int]) -> None:

@@ -1,0 +1,73 @@
+"""Cost and memory from 1 M to 1,000 M trades and quotes: ``python scale.py [--events 1_000_000_000]``.
+
+One engine with every metric takes chunks that are made, fed and forgotten. For each decade: nanoseconds an event,
+without the making of it, and the greatest memory of the process so far. At the end the sums that must not drift are
+held against whole numbers: buckets closed, and lots in the open one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import time
+
+import numpy as np
+import workloads
+
+from toxmid import _core
+from toxmid.instrument import Instrument
+from toxmid.params import Params
+
+CHUNK = 1_000_000
+BUCKET_LOTS = 1_234_567
+LOT = 0.001
+
+
+def chunk(number: int) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], int]:
+    """Half a million trades and as many quotes of 125 s, and the lots traded in them."""
+    rng = np.random.default_rng(number)
+    n = CHUNK // 2
+    ts = workloads.START + number * 125 * 10**9 + np.arange(n) * 250_000
+    side = np.where(rng.random(n) < 0.5, 1, -1).astype(np.int8)
+    bid = 60_000 + np.round(100 * np.sin(number / 50), 1) + np.round(rng.normal(0, 1, n), 1)
+    lots = rng.integers(1, 1000, n)
+    trades = {"ts": ts, "price": bid + 0.1 * (side > 0), "size": lots * LOT, "side": side}
+    sizes = rng.integers(1, 1000, (2, n)) / 100
+    quotes = {"ts": ts + 1000, "bid": bid, "bid_size": sizes[0], "ask": bid + 0.1, "ask_size": sizes[1]}
+    return trades, quotes, int(lots.sum())
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--events", type=lambda text: int(text.replace("_", "")), default=1_000_000_000)
+    events = arguments.parse_args().events
+    volume = BUCKET_LOTS * LOT
+    core = _core.Core(Params(bucket_volume=volume), Instrument(tick=0.1, lot=LOT))
+    seconds, lots, buckets, decade, since, spent = 0.0, 0, 0, CHUNK, 0, 0.0
+    print("| events | ns an event of this decade | peak memory, MB |\n|---|---|---|")
+    for number in range(events // CHUNK):
+        trades, quotes, traded = chunk(number)
+        lots += traded
+        start = time.perf_counter()
+        core.run((trades, None, None, quotes, None, None))
+        core.drain_bars()
+        rows = core.drain_buckets()
+        core.drain_episodes()
+        seconds += time.perf_counter() - start
+        buckets += len(rows) // (8 * len(_core.BUCKET_FIELDS))
+        done = (number + 1) * CHUNK
+        if done == decade or number == events // CHUNK - 1:
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            print(f"| {done:,} | {1e9 * (seconds - spent) / (done - since):.1f} | {peak:.0f} |", flush=True)
+            decade, since, spent = decade * 10, done, seconds
+    held = core.open_bucket()
+    whole, rest = divmod(lots, BUCKET_LOTS)
+    # The open bucket's volume is a sum of doubles; its fill, and every bucket before it, is a count of lots.
+    lots_held = held["filled"] * BUCKET_LOTS
+    print(f"buckets {buckets}, lots in the open one {lots_held:.3f}; in whole numbers {whole}, {rest}")
+    if (buckets, round(lots_held)) != (whole, rest) or held["bucket"] != whole:
+        raise SystemExit("the sums have drifted")
+
+
+if __name__ == "__main__":
+    main()
