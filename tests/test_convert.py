@@ -147,6 +147,23 @@ def test_a_cut_source_leaves_the_old_file(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == [source.name, target.name]
 
 
+def test_a_flipped_bit_is_found(tmp_path: Path) -> None:
+    """Every page has a checksum: what comes back is what was written, or an error."""
+    done = convert(tape(tmp_path, list(range(100))), tmp_path / "x_trades.parquet", "trades")
+    data, rows = done.path.read_bytes(), open_tape(done.path, "trades").frame()
+    found = 0
+    for at in range(4, len(data) - 8 - int.from_bytes(data[-8:-4], "little"), 5):
+        broken = tmp_path / "broken_trades.parquet"
+        broken.write_bytes(data[:at] + bytes([data[at] ^ 4]) + data[at + 1 :])
+        try:
+            frame = open_tape(broken, "trades").frame()
+        except FileError:
+            found += 1
+        else:
+            assert_frame_equal(frame, rows)
+    assert found > 100
+
+
 def test_a_full_disk_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = tape(tmp_path, list(range(100)))
     target = convert(source, tmp_path / "x_trades.parquet", "trades").path

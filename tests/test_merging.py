@@ -77,6 +77,36 @@ def test_all_rows_once_and_in_order(given_streams: dict[str, tuple[Offsets, list
         assert held.tolist() == table[column].to_list()
 
 
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.integers(0, 3), min_size=2, max_size=12).map(sorted),
+    st.integers(0, 12),
+    st.integers(0, 12),
+    st.booleans(),
+)
+def test_a_column_that_only_some_pieces_have_is_kept(offsets: Offsets, at: int, gap: int, first: bool) -> None:
+    """The rows of one moment may fall into two pieces, of which only one says that updates were lost."""
+    book = as_input(offsets, "book").with_row_index().with_columns(gap=pl.col("index") == gap % len(offsets))
+    parts = [part.drop("index") for part in (book[: at % len(offsets)], book[at % len(offsets) :])]
+    has_gap = [part["gap"].to_list() for part in parts]
+    parts[0 if first else 1] = parts[0 if first else 1].drop("gap")
+    has_gap[0 if first else 1] = [False] * parts[0 if first else 1].height
+    other = as_input([0, 1, 1, 2, 3], "trades")
+    feed = rounds({"book": iter(parts), "trades": iter([other[:1], other[1:]])})
+    taken = [table for tables in feed if (table := tables[NAMES.index("book")]) is not None]
+    told = [flag for table in taken for flag in table.get("gap", np.zeros(table["ts"].size, bool))]
+    assert told == [*has_gap[0], *has_gap[1]]
+
+
+def test_lots_and_index_of_one_piece_are_kept() -> None:
+    """What a piece without the column says is what the core takes for unknown."""
+    for kind, name, value, unknown in (("trades", "lots", 7, 0), ("mark", "index", 7.0, np.nan)):
+        parts = [as_input([0], kind), as_input([0, 5], kind).with_columns(pl.lit(value).alias(name))]
+        taken = list(rounds({kind: iter(parts), "quotes": iter([as_input([0], "quotes"), as_input([9], "quotes")])}))
+        table = next(tables[NAMES.index(kind)] for tables in taken if tables[NAMES.index(kind)] is not None)
+        assert np.array_equal(table[name], [unknown, value], equal_nan=True)
+
+
 def test_pieces_are_asked_for_when_they_are_needed() -> None:
     """Memory is bounded: no input is read further ahead than one piece beyond the others."""
     asked = {"trades": 0, "mark": 0}

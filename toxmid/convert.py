@@ -183,7 +183,7 @@ def _writer(file: Any, schema: pa.Schema) -> pq.ParquetWriter:
     # and lz4 unpacks in half the time. Times are nearly all different, but begin alike.
     words = [name for name in schema.names if name not in ("ts", "ts_event", "id")]
     packed = {name: "lz4" if name in words else "zstd" for name in schema.names}
-    return pq.ParquetWriter(file, schema, compression=packed, use_dictionary=words)
+    return pq.ParquetWriter(file, schema, compression=packed, use_dictionary=words, write_page_checksum=True)
 
 
 def _in_order(tape: Tape) -> Iterator[pl.DataFrame]:

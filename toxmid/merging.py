@@ -26,6 +26,8 @@ INPUTS: Final[Mapping[str, Kind]] = {
     "reference": "trades",
     "open_interest": "open_interest",
 }
+# What the core takes an optional column for where there is none. Only these are its own.
+_UNKNOWN: Final[Mapping[str, Any]] = {"lots": np.int64(0), "gap": np.uint8(0), "index": np.float64("nan")}
 
 
 def input_of(name: str) -> str:
@@ -105,8 +107,7 @@ class _Stream:
         # Only the rows of that moment are moved, not the piece in which it ends.
         end = int(np.searchsorted(self._piece["ts"], held["ts"][-1], side="right"))
         more, rest = _cut(self._piece, end)
-        # An optional column that one piece lacks is unknown for the rest of this moment's rows as well.
-        self._piece = {name: np.concatenate([held[name], more[name]]) for name in held if name in more}
+        self._piece = _joined(held, more)
         self._behind = rest if rest["ts"].size else None
 
     def _load(self) -> None:
@@ -132,6 +133,18 @@ class _Stream:
                 found=str(np.datetime64(int(ts[row]), "ns")),
                 expected=f"{np.datetime64(int(earlier), 'ns')} or later",
             )
+
+
+def _joined(one: Columns, other: Columns) -> Columns:
+    """The rows of both; where one lacks a column, what the core takes for unknown stands in its rows."""
+    parts = (one, other)
+    names = [name for name in {**one, **other} if name in _UNKNOWN or (name in one and name in other)]
+    return {
+        name: np.concatenate([
+            part[name] if name in part else np.full(part["ts"].size, _UNKNOWN[name]) for part in parts
+        ])
+        for name in names
+    }  # fmt: skip
 
 
 def _cut(piece: Columns, at: int) -> tuple[Columns, Columns]:

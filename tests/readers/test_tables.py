@@ -95,6 +95,19 @@ def test_cut_file(tmp_path, write, tape, form):
         read_trades(write(f"b.{form}", data[: len(data) // 2]))
 
 
+def test_buffers_that_lie_about_each_other_are_an_error(tmp_path, write):
+    """A file without checksums may point outside of itself; polars would follow."""
+    word = "a word of many letters"
+    words = pl.DataFrame({"ts": [NS] * 3, "price": [1.5] * 3, "size": [2.0] * 3, "side": [word] * 3})
+    path = tmp_path / "a_trades.arrow"
+    words.write_ipc(path, compat_level=pl.CompatLevel.newest())
+    data = path.read_bytes()
+    at = data.index(b"\x16\0\0\0a wo") + 8  # length, first letters, number of the buffer with the others
+    for broken in (data[:at] + b"\x40" + data[at + 1 :], data[: at + 7] + b"\x40" + data[at + 8 :]):
+        with pytest.raises(FileError, match="corrupt arrow file"):
+            read_trades(write("b_trades.arrow", broken))
+
+
 @FORMS
 def test_several_symbols(tmp_path, tape, form):
     path = saved(tape.with_columns(symbol=pl.Series(["A", "B"] * 5)), tmp_path / "a", form)

@@ -122,7 +122,7 @@ class Columnar(Format):
                     yield from self._groups(file, kind)
                 else:
                     for index in range(file.num_record_batches):
-                        yield pl.DataFrame(file.get_batch(index)), {}
+                        yield _frame(file.get_batch(index)), {}
             except (pa.ArrowException, OSError) as error:
                 raise FileError(f"corrupt {self._container} file: {error}", file=str(head.path)) from None
 
@@ -145,13 +145,15 @@ class Columnar(Format):
     def _opened(self, head: Head) -> pa.parquet.ParquetFile | pa.ipc.RecordBatchFileReader:
         try:
             if self._container == "parquet":
-                return pa.parquet.ParquetFile(head.path)
+                return pa.parquet.ParquetFile(head.path, page_checksum_verification=True)
             return pa.ipc.open_file(pa.memory_map(str(head.path)))
         except (pa.ArrowException, OSError) as error:
             raise FileError(f"corrupt or cut {self._container} file: {error}", file=str(head.path)) from None
 
 
 def _frame(table: pa.Table | pa.RecordBatch) -> pl.DataFrame:
+    """A piece of a file as a frame, once it is sure that what it says of its own buffers is so: polars believes it."""
+    table.validate(full=True)
     frame = pl.from_arrow(table)
     assert isinstance(frame, pl.DataFrame)
     return frame
