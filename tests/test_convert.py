@@ -20,6 +20,7 @@ from toxmid.convert import METADATA_KEY, ROWS_PER_GROUP, convert, stored_facts
 from toxmid.errors import DataError, FileError, ParameterError
 from toxmid.instrument import Instrument
 from toxmid.readers import open_tape
+from toxmid.replay import replay
 from toxmid.schema import KINDS, Kind, empty
 
 HEADER = "exchange,symbol,timestamp,local_timestamp,id,side,price,amount\n"
@@ -145,6 +146,41 @@ def test_a_cut_source_leaves_the_old_file(tmp_path: Path) -> None:
         convert(source, target, "trades")
     assert target.read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == [source.name, target.name]
+
+
+@pytest.mark.parametrize("rows_per_group", [1, 100])
+def test_files_of_which_only_some_have_a_column(tmp_path: Path, rows_per_group: int) -> None:
+    """What was there is kept, whichever comes first; arrival stands in for an exchange time that is not there."""
+    bare = pl.DataFrame({"ts": [T0 * 1000] * 2, "price": [20.0, 21.0], "size": [1.0] * 2, "side": [1, -1]})
+    tables = [
+        bare,
+        bare.with_columns(ts=pl.col("ts") + 10, ts_event=pl.col("ts") + 5, id=pl.Series(["a", "b"])),
+        bare.with_columns(ts=pl.col("ts") + 20),
+        bare.with_columns(ts=pl.col("ts") + 30, id=pl.Series(["c", "d"])),
+    ]
+    for name, table in zip("abcd", tables, strict=True):
+        table.write_parquet(tmp_path / f"{name}_trades.parquet")
+    files = [tmp_path / f"{name}_trades.parquet" for name in "abcd"]
+    done = convert(files, tmp_path / "x_trades.parquet", "trades", rows_per_group=rows_per_group)
+    frame = open_tape(done.path, "trades").frame()
+    assert frame["id"].to_list() == [None, None, "a", "b", None, None, "c", "d"]
+    assert [ns - T0 * 1000 for ns in frame["ts_event"].to_physical()] == [0, 0, 5, 5, 20, 20, 30, 30]
+    assert_frame_equal(frame, open_tape(files, "trades").frame().select(frame.columns))
+    assert_frame_equal(frame, open_tape(files, "trades", sort=True).frame().select(frame.columns))
+    assert replay(trades=frame).bars.equals(replay(trades=files).bars)
+
+
+def test_a_book_of_which_only_some_files_have_gaps(tmp_path: Path) -> None:
+    book = pl.DataFrame(
+        {"ts": [T0 * 1000] * 2, "side": [1, -1], "price": [20.0, 21.0], "size": [1.0] * 2, "snapshot": [True] * 2}
+    )
+    book.write_parquet(tmp_path / "a_book.parquet")
+    later = book.with_columns(ts=pl.col("ts") + 10**9, snapshot=pl.lit(False), gap=pl.Series([True, False]))
+    later.write_parquet(tmp_path / "b_book.parquet")
+    files = [tmp_path / "a_book.parquet", tmp_path / "b_book.parquet"]
+    done = convert(files, tmp_path / "x_book.parquet", "book", rows_per_group=1)
+    assert open_tape(done.path, "book").frame()["gap"].to_list() == [False, False, True, False]
+    assert replay(book=done.path).counts["sequence_gaps"] == replay(book=files).counts["sequence_gaps"] == 1
 
 
 def test_a_flipped_bit_is_found(tmp_path: Path) -> None:

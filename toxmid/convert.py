@@ -18,7 +18,7 @@ from toxmid.disk import naming, whole
 from toxmid.errors import DataError, FileError, ParameterError
 from toxmid.instrument import Instrument
 from toxmid.readers import Moment, Source, Tape, open_tape
-from toxmid.schema import Kind, empty
+from toxmid.schema import TABLES, Kind, empty, together
 
 __all__ = ["METADATA_KEY", "ROWS_PER_GROUP", "Conversion", "convert", "stored_facts"]
 
@@ -161,12 +161,24 @@ def stored_facts(path: str | os.PathLike[str]) -> dict[str, Any] | None:
 
 
 def _write(partial: Path, tape: Tape, rows_per_group: int) -> None:
+    """The file; begun anew, with that column, where a later piece has an optional column that no earlier one had."""
+    schema: dict[str, pl.DataType] = {}
+    while not _write_all(partial, tape, rows_per_group, schema):
+        pass
+
+
+def _write_all(partial: Path, tape: Tape, rows_per_group: int, schema: dict[str, pl.DataType]) -> bool:
+    """Write the tape with the columns of `schema`, which gets those that it lacks; whether it lacked none."""
     labels = {name: value for name in ("venue", "symbol") if (value := getattr(tape.instrument, name)) is not None}
     writer: pq.ParquetWriter | None = None
     with partial.open("wb") as file:
         try:
             for group in _groups(_in_order(tape), rows_per_group):
-                table = _labelled(group, labels)
+                if not group.schema.keys() <= schema.keys():
+                    schema |= group.schema
+                    if writer is not None:
+                        return False
+                table = _labelled(_with_columns(group, schema, tape.kind), labels)
                 writer = writer or _writer(file, table.schema)
                 writer.write_table(table, row_group_size=rows_per_group)
             if writer is None:
@@ -176,6 +188,12 @@ def _write(partial: Path, tape: Tape, rows_per_group: int) -> None:
         finally:
             if writer is not None:
                 writer.close()
+    return True
+
+
+def _with_columns(group: pl.DataFrame, schema: dict[str, pl.DataType], kind: Kind) -> pl.DataFrame:
+    names = [field.name for field in TABLES[kind] if field.name in schema]
+    return together([group, pl.DataFrame(schema=schema)]).select(names)
 
 
 def _writer(file: Any, schema: pa.Schema) -> pq.ParquetWriter:
@@ -220,13 +238,13 @@ def _groups(frames: Iterator[pl.DataFrame], rows: int) -> Iterator[pl.DataFrame]
         count += frame.height
         if count < rows:
             continue
-        table = pl.concat(held)
+        table = together(held)
         cuts = range(0, table.height - rows + 1, rows)
         yield from (table[cut : cut + rows] for cut in cuts)
         rest = table[len(cuts) * rows :]
         held, count = ([rest], rest.height) if rest.height else ([], 0)
     if count:
-        yield pl.concat(held)
+        yield together(held)
 
 
 def _labelled(frame: pl.DataFrame, labels: dict[str, str]) -> pa.Table:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, cast, get_args
 
@@ -35,6 +35,7 @@ __all__ = [
     "empty",
     "parse_time",
     "probable_unit",
+    "together",
 ]
 
 Kind = Literal[
@@ -300,6 +301,24 @@ def columns(frame: pl.DataFrame, kind: Kind) -> dict[str, np.ndarray[Any, np.dty
             series = series.fill_null(0) if field.name == "lots" else series
             arrays[field.name] = np.ascontiguousarray(series.to_numpy())
     return arrays
+
+
+def together(frames: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Canonical frames of one kind below each other; some may have optional columns that others lack.
+
+    Where there is no exchange time, arrival stands in for it, as with vendors; where there is no flag, none was raised;
+    all else is null.
+
+    Examples
+    --------
+    >>> at = pl.Series("ts", [1760054400 * 10**9], dtype=TIME)
+    >>> together([pl.DataFrame([at]), pl.DataFrame([at, at.alias("ts_event")])])["ts_event"].null_count()
+    0
+    """
+    table = pl.concat(frames, how="diagonal") if len(frames) > 1 else frames[0]
+    stand_ins = {"ts_event": pl.col("ts"), "gap": pl.lit(False)}
+    lacking = [name for name in stand_ins if name in table.columns and table[name].null_count()]
+    return table.with_columns(pl.col(name).fill_null(stand_ins[name]) for name in lacking) if lacking else table
 
 
 def empty(kind: Kind) -> pl.DataFrame:

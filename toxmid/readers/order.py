@@ -11,6 +11,8 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.ipc
 
+from toxmid.schema import together
+
 __all__ = ["in_order"]
 
 _SLAB: Final = 1 << 20  # rows
@@ -52,5 +54,5 @@ def _merged(runs: list[pl.DataFrame], slab: int) -> Iterator[pl.DataFrame]:
         cut = min(int(time[min(step, len(time)) - 1]) for time in times)
         ends = [int(time.search_sorted(cut, side="right")) for time in times]
         parts = [run[:end] for run, end in zip(runs, ends, strict=True)]
-        yield pl.concat(parts, how="diagonal").sort("ts", maintain_order=True)
+        yield together(parts).sort("ts", maintain_order=True)
         runs = [run[end:] for run, end in zip(runs, ends, strict=True) if end < run.height]

@@ -18,7 +18,7 @@ from toxmid.readers.files import GUNZIP, Head, expected_rows, fingerprint, is_gz
 from toxmid.readers.order import in_order
 from toxmid.readers.sequence import UpdateNumbers
 from toxmid.readers.snapshots import Differences
-from toxmid.schema import MIN_NS, Kind, canonical, empty
+from toxmid.schema import MIN_NS, Kind, canonical, empty, together
 
 __all__ = ["Opened", "Tape"]
 
@@ -133,9 +133,8 @@ class Tape:
 
     def frame(self) -> pl.DataFrame:
         """The whole tape as one canonical frame."""
-        # Diagonal, because of two files one may have an optional column that the other lacks.
         frames = list(self.frames())
-        return pl.concat(frames, how="diagonal") if frames else empty(self.kind)
+        return together(frames) if frames else empty(self.kind)
 
     def _canonical_frames(self, ordered: bool) -> Iterator[pl.DataFrame]:
         seen, latest, numbers, lost = _Seen(), _Latest(), UpdateNumbers(), _Lost()
