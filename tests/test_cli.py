@@ -93,6 +93,34 @@ def test_state_carries_over(trades: Path, tmp_path: Path) -> None:
         assert pl.concat(parts).equals(pl.read_parquet(whole / f"{table}.parquet"))
 
 
+def test_one_of_several_instruments(tmp_path: Path) -> None:
+    path = tmp_path / "both_trades.csv"
+    path.write_text(tape(20) + tape(10).removeprefix(HEADER).replace("BTCUSDT", "ETHUSDT"))
+    listed = toxmid("inspect", path)
+    assert listed.returncode == 0, listed.stderr
+    assert "binance-futures BTCUSDT: 20 rows" in listed.stdout
+    assert "--symbol chooses one" in listed.stdout
+    refused = toxmid("replay", "--trades", path, "--out", tmp_path / "out")
+    assert_one_line(refused, "two instruments", "--symbol")
+    chosen = toxmid("replay", "--trades", path, "--out", tmp_path / "out", "--symbol", "ETHUSDT", "--json")
+    assert chosen.returncode == 0, chosen.stderr
+    counts = json.loads(chosen.stdout)["counts"]
+    assert (counts["rows_used"], counts["rejected"]) == (10, {"other_instruments": 20})
+    converted = toxmid("convert", path, "--kind", "trades", "-o", tmp_path / "e.parquet", "--symbol", "ETHUSDT")
+    assert converted.stdout.strip().endswith("bytes, tick 0.1, lot 1"), converted.stderr
+
+
+def test_grids_that_the_files_show(trades: Path, tmp_path: Path) -> None:
+    found = []
+    assert toxmid("convert", trades, "--kind", "trades", "-o", tmp_path / "b_trades.parquet").returncode == 0
+    for source, options in ((trades, ()), (trades, ("--by-day",)), (tmp_path / "b_trades.parquet", ())):
+        done = toxmid("replay", source, "--find-grids", "--json", "--out", tmp_path / "out", *options)
+        assert done.returncode == 0, done.stderr
+        instrument = json.loads(done.stdout)["instrument"]
+        found.append((instrument["tick"], instrument["lot"], instrument["origin"]["tick"]))
+    assert found == [(0.1, 1.0, "found")] * 3
+
+
 def test_report_of_an_output(trades: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert toxmid("replay", "-q", "--trades", trades, "--out", out).returncode == 0

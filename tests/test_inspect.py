@@ -11,9 +11,12 @@ import polars as pl
 import pytest
 
 from toxmid import inspect as inspect_module
-from toxmid.errors import FileError
-from toxmid.inspect import inspect_files
+from toxmid.convert import convert
+from toxmid.errors import FileError, ParameterError
+from toxmid.inspect import find_instrument, inspect_files, pair_inspected
 from toxmid.instrument import Instrument
+from toxmid.readers import Tape, open_tape
+from toxmid.readers.files import GUNZIP
 
 HEADER = "exchange,symbol,timestamp,local_timestamp,id,side,price,amount\n"
 T0 = 1_760_130_960_000_000
@@ -188,6 +191,94 @@ def test_real_day(shared_data):
     assert (kind.rows, result.instrument.tick, result.instrument.lot) == (274_457, 0.001, 1.0)
     assert 5_000_000 < kind.median_latency < 6_000_000
     assert 6.7e9 < kind.max_latency < 7.1e9
+
+
+def test_bands_that_stand_still_are_named(samples):
+    (result,) = inspect_files(samples / "binance" / "AVAXUSDT-bookDepth-2025-10-10.zip")
+    at = "2025-10-10T00:01:07Z"
+    assert result.kinds[0].problems == (f"bids within 1 % stand still: 1 row from {at} to {at}",)
+
+
+def test_real_bands_that_froze(shared_data):
+    (result,) = inspect_files(shared_data / "binance-archive" / "BTCUSDT-bookDepth-2025-10-10.csv")
+    frozen = result.kinds[0].problems
+    assert frozen[0] == "bids within 1 % stand still: 900 rows from 2025-10-10T15:34:33Z to 2025-10-10T23:59:30Z"
+    assert all(problem.startswith("bids") for problem in frozen)
+
+
+def test_several_instruments_are_listed(look):
+    rows = [row(i).replace("AVAXUSDT", symbol) for i, symbol in enumerate(("AVAXUSDT", "BTCUSDT", "BTCUSDT", "C"))]
+    result = look(HEADER + "".join(rows))
+    assert [(market.venue, market.symbol, market.rows) for market in result.markets] == [
+        ("binance-futures", "BTCUSDT", 2), ("binance-futures", "AVAXUSDT", 1), ("binance-futures", "C", 1),
+    ]  # fmt: skip
+    assert (result.error, result.kinds) == (None, ())
+    assert result.problems[0].startswith("rows of 3 instruments; --symbol chooses one")
+    text = result.to_text()
+    assert "instruments  binance-futures BTCUSDT: 2 rows, 2025-10-10T21:16:01.005Z to 2025-10-10T21:16:02.005Z" in text
+    assert json.loads(json.dumps(result.to_dict()))["markets"][0]["symbol"] == "BTCUSDT"
+    (chosen,) = inspect_files(result.path, instrument=Instrument(symbol="BTCUSDT"))
+    assert (chosen.markets, chosen.kinds[0].rows) == ((), 2)
+    assert pair_inspected([result]).jobs == ()
+
+
+def test_real_file_of_many_coins(shared_data):
+    (result,) = inspect_files(shared_data / "hyperliquid" / "non_mm_trades.csv")
+    assert (result.markets[0].symbol, result.markets[0].rows, len(result.markets)) == ("ARB", 17_759, 14)
+    assert "and 4 more (--json lists all)" in result.to_text()
+
+
+def test_a_file_of_which_no_row_can_be_used_says_why(shared_data):
+    pytest.importorskip("databento_dbn", reason="DBN files are read by the optional package databento-dbn")
+    (result,) = inspect_files(shared_data / "databento" / "test_data.mbo.v3.dbn.zst")
+    assert [kind.problems for kind in result.kinds] == [("no rows", "2 rows left out: unknown orders")]
+
+
+def test_what_unpacked_it(samples, look):
+    (packed,) = inspect_files(samples / "tardis" / "coinbase_trades_2025-10-10_AVAX-USD.csv.gz")
+    assert packed.unpacked_by == GUNZIP
+    assert f"  unpacked by  {GUNZIP}" in packed.to_text(verbose=True).splitlines()
+    assert GUNZIP not in packed.to_text()
+    plain = look(HEADER + row(0))
+    assert (plain.unpacked_by, "unpacked by" in plain.to_text(verbose=True)) == (None, False)
+
+
+def test_a_tape_without_its_small_trades(look, shared_data):
+    sides = ("buy", "sell")
+    rows = [row(i, side=sides[i % 2], amount=f"{5 + i % 70 / 100:.2f}") for i in range(300)]
+    assert look(HEADER + "".join(rows)).kinds[0].problems == (
+        "no trade below 5, though the lot is 0.01: small trades were left out before",
+    )
+    assert look(HEADER + "".join(rows) + row(300, amount="0.02")).kinds[0].problems == ()
+    real = shared_data / "recorder" / "binance_trades.csv"
+    (result,) = inspect_files(real, instrument=Instrument(symbol="BTCUSDT"))
+    assert any("small trades were left out" in problem for problem in result.kinds[0].problems)
+
+
+def test_the_instrument_that_files_show(tmp_path, samples):
+    """Read, or noted by whoever converted them; what is given wins, and of several files the finer grid holds."""
+    name = samples / "recording" / "usdm_btcusdt_20230405.gz"
+    found = find_instrument({"trades": name})
+    assert (found.tick, found.origin["tick"], found.venue) == (0.1, "found", "binance-futures")
+    done = convert(name, tmp_path / "x_trades.parquet", "trades")
+    assert done.grids == {"tick": found.tick, "lot": found.lot}
+    assert open_tape(done.path, "trades").stored_grids == [done.grids]
+    assert open_tape(done.path, "trades").instrument.tick is None  # nobody is surprised by it
+    assert find_instrument({"trades": done.path}) == found
+    given = find_instrument({"trades": done.path}, instrument=Instrument(tick=0.5))
+    assert (given.tick, given.origin["tick"]) == (0.5, "given")
+    with pytest.raises(ParameterError, match="no files"):
+        find_instrument({})
+
+
+def test_noted_grids_need_no_second_look(tmp_path, samples, monkeypatch):
+    done = convert(samples / "recording" / "usdm_btcusdt_20230405.gz", tmp_path / "x_trades.parquet", "trades")
+
+    def read(*_: object, **__: object) -> None:
+        raise AssertionError("read again")
+
+    monkeypatch.setattr(Tape, "frames", read)
+    assert find_instrument({"trades": done.path}).tick == done.grids["tick"]
 
 
 def test_real_coin_has_a_lot(shared_data):

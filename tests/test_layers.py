@@ -16,6 +16,7 @@ ROOMS = (
     {"errors", "columns"},
     {"durations", "disk", "instrument", "prefetch", "progress"},
     {"schema", "params"},
+    {"grids"},
     {"_core", "_decode", "_trades", "_simulate", "_filter", "_hawkes", "merging"},
     {"draws"},
     {"venues"},

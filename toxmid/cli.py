@@ -61,21 +61,21 @@ def demo(out: Path, scenario: str, seed: int, quiet: bool, verbose: bool) -> Non
 
 @cli.command(short_help="Say what files are.")
 @click.argument("files", nargs=-1, required=True, type=_FILES)
+@click.option("--symbol", help="Which instrument, where a file holds several.")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 @_verbose
-def inspect(files: Sequence[str], as_json: bool, verbose: bool) -> None:
+def inspect(files: Sequence[str], symbol: str | None, as_json: bool, verbose: bool) -> None:
     """Say what files are: format, instrument, rows, period, clock, units, problems, and which belong together."""
     from toxmid.inspect import inspect_files, pair_inspected
 
-    del verbose
-    inspections = inspect_files(list(files))
+    inspections = inspect_files(list(files), instrument=_of_symbol(None, symbol))
     pairing = pair_inspected(inspections)
     if as_json:
         facts = [inspection.to_dict() | {"used_for": pairing.of(inspection.path)} for inspection in inspections]
         click.echo(json.dumps(facts, indent=2, ensure_ascii=False))
     else:
         together = [pairing.to_text()] if len(inspections) > 1 else []
-        click.echo("\n\n".join([*(inspection.to_text() for inspection in inspections), *together]))
+        click.echo("\n\n".join([*(inspection.to_text(verbose=verbose) for inspection in inspections), *together]))
     if any(inspection.failed for inspection in inspections):
         sys.exit(BAD_DATA)
 
@@ -101,6 +101,9 @@ def inspect(files: Sequence[str], as_json: bool, verbose: bool) -> None:
               help="More than one: files are decoded beside the computation.")
 @click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="TOML file with tables [params] and [instrument].")
+@click.option("--symbol", help="Which instrument, where a file holds several.")
+@click.option("--find-grids", is_flag=True,
+              help="Look through the files for tick and lot first ('toxmid convert' has noted them in its files).")
 @click.option("--dask", metavar="ADDRESS", help="Run the days on this Dask cluster (extra 'dask').")
 @click.option("--by-day", is_flag=True,
               help="Keep every finished day beside OUT, so that a killed run goes on there; the result is the same.")
@@ -120,6 +123,8 @@ def replay(
     state_in: Path | None,
     state_out: Path | None,
     workers: int,
+    symbol: str | None,
+    find_grids: bool,
     dask: str | None,
     by_day: bool,
     config: Path | None,
@@ -153,6 +158,12 @@ def replay(
         sources["reference"] = _venues(sources["reference"])
     if not {"trades", "book", "quotes"} & sources.keys():
         raise click.UsageError("give TAPES, or at least one of --trades, --book, --quotes")
+    instrument = _of_symbol(instrument, symbol)
+    if find_grids:
+        from toxmid.inspect import find_instrument
+
+        own: dict[Any, Any] = {kind: sources[kind] for kind in ("trades", "quotes", "book") if kind in sources}
+        instrument = find_instrument(own, instrument=instrument, allow_partial=allow_partial)
     if dask is not None or by_day:
         if state_in or state_out:
             raise click.UsageError(
@@ -188,6 +199,13 @@ def replay(
         output.write_whole(state_out, result.state)
     _note(f"wrote {out}", quiet)
     click.echo(json.dumps(result.manifest, indent=2, ensure_ascii=False) if as_json else result.summary())
+
+
+def _of_symbol(instrument: Any, symbol: str | None) -> Any:
+    """What is known of the instrument, and which of several it is."""
+    from toxmid.instrument import Instrument
+
+    return instrument if symbol is None else (instrument or Instrument()).replace(symbol=symbol)
 
 
 def _venues(entries: Sequence[str]) -> list[str] | dict[str, list[str]]:
@@ -352,6 +370,7 @@ def fit(
 @click.option("--kind", required=True, type=click.Choice(KINDS))
 @click.option("-o", "--output", "path", required=True, type=click.Path(dir_okay=False, path_type=Path),
               help="Parquet file to write.")
+@click.option("--symbol", help="Which instrument, where a file holds several.")
 @click.option("--from", "start", metavar="T", help="Keep rows from this time on (ISO 8601, UTC).")
 @click.option("--to", "end", metavar="T", help="Keep rows up to, not including, this time.")
 @click.option("--sort", is_flag=True, help="Put rows in order of time first.")
@@ -361,6 +380,7 @@ def convert(
     files: Sequence[str],
     kind: Any,
     path: Path,
+    symbol: str | None,
     start: str | None,
     end: str | None,
     sort: bool,
@@ -371,8 +391,12 @@ def convert(
     from toxmid.convert import convert as write
 
     del verbose
-    written = write(list(files), path, kind, start=start, end=end, sort=sort, allow_partial=allow_partial)
-    click.echo(f"{written.path}: {written.rows:,} rows, {written.bytes:,} bytes")
+    written = write(
+        list(files), path, kind, instrument=_of_symbol(None, symbol), start=start, end=end, sort=sort,
+        allow_partial=allow_partial,
+    )  # fmt: skip
+    grids = "".join(f", {name} {step:.12g}" for name, step in written.grids.items())
+    click.echo(f"{written.path}: {written.rows:,} rows, {written.bytes:,} bytes{grids}")
 
 
 @cli.group(short_help="Download tapes.")

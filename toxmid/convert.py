@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from toxmid import output
 from toxmid.disk import naming, whole
 from toxmid.errors import DataError, FileError, ParameterError
+from toxmid.grids import Grids
 from toxmid.instrument import Instrument
 from toxmid.readers import Moment, Source, Tape, open_tape
 from toxmid.schema import TABLES, Kind, empty, together
@@ -46,6 +47,8 @@ class Conversion:
         ``rows_read``, ``rows_used`` and the rows left out by reason, as the reader counts them.
     instrument : Instrument
         What is traded.
+    grids : dict of str to float
+        ``tick`` and ``lot`` that the rows show, as far as there are any; `toxmid.inspect.find_instrument` uses them.
     inputs : list of dict
         The files it was made from, with size and SHA-256.
     """
@@ -56,6 +59,7 @@ class Conversion:
     bytes: int
     counts: dict[str, int]
     instrument: Instrument
+    grids: dict[str, float]
     inputs: list[dict[str, Any]] = field(repr=False)
 
 
@@ -106,8 +110,9 @@ def convert(
     Notes
     -----
     Sizes in the file are base coin. Rows that are no market data of this instrument, duplicates among them, are left
-    out and counted; the counts, the instrument and the sources stand in the key-value metadata of the file under
-    ``toxmid``. Venue and symbol also stand in columns of their own, so that any reader can tell whose tape it is.
+    out and counted; the counts, the instrument, the grids found in the rows and the sources stand in the key-value
+    metadata of the file under ``toxmid``. Venue and symbol also stand in columns of their own, so that any reader can
+    tell whose tape it is. Every page has a checksum.
 
     Examples
     --------
@@ -131,10 +136,10 @@ def convert(
     if any(Path(entry["path"]).resolve() == target for entry in tape.inputs):
         raise ParameterError("the file to write is also a source", file=str(target))
     with whole(target) as partial:
-        _write(partial, tape, rows_per_group)
+        grids = _write(partial, tape, rows_per_group)
         _verify(partial, tape)
         size = partial.stat().st_size
-    return Conversion(target, kind, tape.rows, size, tape.counts, tape.instrument, tape.inputs)
+    return Conversion(target, kind, tape.rows, size, tape.counts, tape.instrument, grids, tape.inputs)
 
 
 def stored_facts(path: str | os.PathLike[str]) -> dict[str, Any] | None:
@@ -160,35 +165,41 @@ def stored_facts(path: str | os.PathLike[str]) -> dict[str, Any] | None:
 # --- writing ---------------------------------------------------------------------------------------------------------
 
 
-def _write(partial: Path, tape: Tape, rows_per_group: int) -> None:
-    """The file; begun anew, with that column, where a later piece has an optional column that no earlier one had."""
+def _write(partial: Path, tape: Tape, rows_per_group: int) -> dict[str, float]:
+    """The file; begun anew, with that column, where a later piece has an optional column that no earlier one had. Gives
+    the grids that were found."""
     schema: dict[str, pl.DataType] = {}
-    while not _write_all(partial, tape, rows_per_group, schema):
+    while (grids := _write_all(partial, tape, rows_per_group, schema)) is None:
         pass
+    return grids
 
 
-def _write_all(partial: Path, tape: Tape, rows_per_group: int, schema: dict[str, pl.DataType]) -> bool:
-    """Write the tape with the columns of `schema`, which gets those that it lacks; whether it lacked none."""
+def _write_all(
+    partial: Path, tape: Tape, rows_per_group: int, schema: dict[str, pl.DataType]
+) -> dict[str, float] | None:
+    """Write the tape with the columns of `schema`, which gets those that it lacks; None where it lacked one."""
     labels = {name: value for name in ("venue", "symbol") if (value := getattr(tape.instrument, name)) is not None}
     writer: pq.ParquetWriter | None = None
+    grids = Grids()
     with partial.open("wb") as file:
         try:
             for group in _groups(_in_order(tape), rows_per_group):
                 if not group.schema.keys() <= schema.keys():
                     schema |= group.schema
                     if writer is not None:
-                        return False
+                        return None
+                grids.add(group, tape.kind)
                 table = _labelled(_with_columns(group, schema, tape.kind), labels)
                 writer = writer or _writer(file, table.schema)
                 writer.write_table(table, row_group_size=rows_per_group)
             if writer is None:
                 table = _labelled(empty(tape.kind), labels)
                 writer = _writer(file, table.schema)
-            writer.add_key_value_metadata({METADATA_KEY: json.dumps(_facts(tape)).encode()})
+            writer.add_key_value_metadata({METADATA_KEY: json.dumps(_facts(tape, grids.found)).encode()})
         finally:
             if writer is not None:
                 writer.close()
-    return True
+    return grids.found
 
 
 def _with_columns(group: pl.DataFrame, schema: dict[str, pl.DataType], kind: Kind) -> pl.DataFrame:
@@ -257,13 +268,14 @@ def _labelled(frame: pl.DataFrame, labels: dict[str, str]) -> pa.Table:
     return table
 
 
-def _facts(tape: Tape) -> dict[str, Any]:
+def _facts(tape: Tape, grids: dict[str, float]) -> dict[str, Any]:
     facts: dict[str, Any] = output.to_json(
         {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
             "kind": tape.kind,
             "instrument": tape.instrument.to_dict(),
+            "grids": grids,
             "counts": tape.counts,
             "inputs": tape.inputs,
             "versions": output.versions(),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -16,16 +16,21 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
-from toxmid.errors import FileError, ToxmidError
-from toxmid.instrument import Instrument, decimal_grid
+from toxmid.errors import FileError, ParameterError, ToxmidError
+from toxmid.grids import Grids, grids_of
+from toxmid.instrument import Instrument
 from toxmid.pairing import Job, pair_files, tapes_of
-from toxmid.readers import Source, Tape, TapeWarning, open_tape, recognise
-from toxmid.readers.files import Head, read_head
+from toxmid.readers import SeveralInstrumentsError, Source, Tape, TapeWarning, open_tape, recognise
+from toxmid.readers.base import Format
+from toxmid.readers.files import GUNZIP, Head, is_gzip, read_head
 from toxmid.schema import Kind
 
-__all__ = ["Inspection", "KindSummary", "Pairing", "inspect_files", "pair_inspected"]
+__all__ = ["Inspection", "KindSummary", "Market", "Pairing", "find_instrument", "inspect_files", "pair_inspected"]
 
 _KEPT: Final = 1 << 20  # latencies kept for their median
+_MANY, _MANY_LOTS = 200, 100  # trades among which there should be one of fewer lots than this
+_SHOWN: Final = 10  # instruments of a file that are listed for a person
+_ALWAYS: Final = frozenset({"rows_read", "rows_used", "other_kinds"})  # counts that are no problem
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,21 @@ class KindSummary:
 
 
 @dataclass(frozen=True)
+class Market:
+    """One of several instruments in a file. Times are int64 nanoseconds since 1970 UTC."""
+
+    venue: str | None
+    symbol: str | None
+    rows: int
+    first: int
+    last: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON; times as ISO 8601 text."""
+        return {**vars(self), "first": _iso(self.first), "last": _iso(self.last)}
+
+
+@dataclass(frozen=True)
 class Inspection:
     """Everything known of one file.
 
@@ -69,10 +89,14 @@ class Inspection:
         Its format; several where its columns and its name leave a doubt, none where nothing fits.
     clock : str or None
         Which clock `ts` is.
+    unpacked_by : str or None
+        What unpacked it, where it is packed with gzip.
     instrument : Instrument
         What is traded; tick and lot as found in the data.
+    markets : tuple of Market
+        Where it holds several instruments and none was chosen: all of them, those with the most rows first.
     kinds : tuple of KindSummary
-        What it holds.
+        What it holds, of one instrument.
     problems : tuple of str
         What a person should know before using it, of the file as a whole.
     error : ToxmidError or None
@@ -82,7 +106,9 @@ class Inspection:
     path: Path
     formats: tuple[str, ...] = ()
     clock: str | None = None
+    unpacked_by: str | None = None
     instrument: Instrument = field(default_factory=Instrument)
+    markets: tuple[Market, ...] = ()
     kinds: tuple[KindSummary, ...] = ()
     problems: tuple[str, ...] = ()
     error: ToxmidError | None = None
@@ -98,24 +124,32 @@ class Inspection:
             "path": str(self.path),
             "formats": list(self.formats),
             "clock": self.clock,
+            "unpacked_by": self.unpacked_by,
             "units": _units(self.instrument),
             "instrument": self.instrument.to_dict(),
+            "markets": [market.to_dict() for market in self.markets],
             "kinds": [kind.to_dict() for kind in self.kinds],
             "problems": list(self.problems),
             "error": None if self.error is None else str(self.error),
         }
 
-    def to_text(self) -> str:
+    def to_text(self, *, verbose: bool = False) -> str:
         """The same for a person, a fact per line."""
         lines = [str(self.path)]
-        for label, texts in self._facts():
+        for label, texts in self._facts(verbose):
             for index, text in enumerate(texts):
                 lines.append(f"  {label if index == 0 else '':<12} {text}")
         return "\n".join(lines)
 
-    def _facts(self) -> Iterator[tuple[str, list[str]]]:
+    def _facts(self, verbose: bool) -> Iterator[tuple[str, list[str]]]:
         if self.formats:
             yield "format", [" or ".join(self.formats)]
+        if verbose and self.formats:
+            yield "file", [f"{self.path.stat().st_size:,} bytes"]
+            yield "unpacked by", [self.unpacked_by] if self.unpacked_by is not None else []
+        if self.markets:
+            yield "instruments", _market_lines(self.markets)
+        elif self.formats:
             yield "instrument", _instrument_lines(self.instrument)
             yield "units", [_units(self.instrument)]
         if self.clock is not None:
@@ -156,6 +190,55 @@ def inspect_files(paths: Source, *, instrument: Instrument | None = None) -> lis
     (('tardis-trades',), 2, 0.01)
     """
     return [_inspect(path, instrument) for path in tapes_of(paths)]
+
+
+def find_instrument(
+    sources: Mapping[Kind, Source], *, instrument: Instrument | None = None, allow_partial: bool = False
+) -> Instrument:
+    """What is traded, with the tick and the lot that the files themselves show: for `toxmid.replay(instrument=...)`.
+
+    A replay finds grids in its pass over the data, and without a tick it judges spreads by another scale. Here the
+    files are read once before; those that `toxmid convert` has made hold what it found.
+
+    Parameters
+    ----------
+    sources : mapping
+        Files by kind: ``{"trades": ..., "book": ...}``.
+    instrument : Instrument, optional
+        What you know of it, which wins.
+    allow_partial : bool
+        Accept files whose last line is cut.
+
+    Returns
+    -------
+    Instrument
+        Tick and lot have the origin ``"found"`` where nobody knew better.
+
+    Raises
+    ------
+    FileError, DataError
+        As `toxmid.read_trades`.
+
+    Examples
+    --------
+    >>> found = find_instrument({"trades": "data/tardis/coinbase_trades_2025-10-10_AVAX-USD.csv.gz"})
+    >>> found.tick, found.origin["tick"]
+    (0.01, 'found')
+    """
+    if not sources:
+        raise ParameterError("no files were given", column="sources")
+    grids = Grids()
+    options: dict[str, Any] = {"instrument": instrument, "allow_partial": allow_partial}
+    tapes = [open_tape(source, kind, **options) for kind, source in sources.items()]
+    for tape in tapes:
+        wanted = grids_of(tape.kind, tape.instrument)
+        if all(wanted <= stored.keys() for stored in tape.stored_grids):
+            for stored in tape.stored_grids:
+                grids.know(stored)
+        else:
+            for frame in tape.frames():
+                grids.add(frame, tape.kind)
+    return grids.onto(tapes[0].instrument)
 
 
 @dataclass(frozen=True)
@@ -200,7 +283,7 @@ def pair_inspected(inspections: Sequence[Inspection]) -> Pairing:
     >>> [(job.name, list(job.files)) for job in pairing.jobs]
     [('binance-delivery_AVAXUSD_PERP/2025-10-10', ['trades', 'liquidations'])]
     """
-    readable = [inspection.path for inspection in inspections if not inspection.failed]
+    readable = [inspection.path for inspection in inspections if not (inspection.failed or inspection.markets)]
     if not readable:
         return Pairing()
     with warnings.catch_warnings(record=True) as caught:
@@ -228,8 +311,14 @@ def _look(head: Head, instrument: Instrument | None) -> Inspection:
     if head.container == "text" and not head.lines:
         return Inspection(head.path, problems=("the file is empty",))
     formats = recognise(head)
-    names = tuple(format_.name for format_ in formats)
-    summaries, scans = [], []
+    known = Inspection(
+        head.path,
+        tuple(format_.name for format_ in formats),
+        formats[0].clock(),
+        unpacked_by=GUNZIP if is_gzip(head.path) else None,
+    )
+    scans: list[_Scan] = []
+    grids = Grids()
     tape: Tape | None = None
     try:
         held = formats[0].kinds(head)
@@ -238,32 +327,54 @@ def _look(head: Head, instrument: Instrument | None) -> Inspection:
                 "its columns are those of no table we know", file=str(head.path), expected="trades, book, quotes, ..."
             )
         for kind in held:
-            tape = open_tape(head.path, kind, format=names[0], instrument=instrument)
-            scan = _Scan(kind)
+            tape = open_tape(head.path, kind, format=known.formats[0], instrument=instrument)
+            scan = _Scan(tape)
             for frame in tape.frames():
                 scan.add(frame)
-            # A recording may hold every kind; those that it does not hold are not worth a line.
-            if scan.rows or len(held) == 1:
-                summaries.append(scan.summary(tape))
-                scans.append(scan)
+                grids.add(frame, kind)
+            scans.append(scan)
+    except SeveralInstrumentsError as error:
+        markets = _markets(head, formats[0], held[len(scans)])
+        if len(markets) < 2:
+            return dataclasses.replace(known, error=error)
+        told = f"rows of {len(markets)} instruments; --symbol chooses one (instrument=Instrument(symbol=...))"
+        return dataclasses.replace(known, markets=markets, problems=(told,))
     except ToxmidError as error:
-        return Inspection(head.path, names, formats[0].clock(), kinds=tuple(summaries), error=error)
-    resolved = _with_grids(tape.instrument if tape is not None else Instrument(), scans)
-    return Inspection(
-        head.path,
-        names,
-        formats[0].clock(),
-        resolved,
-        tuple(summaries),
-        tuple(_file_problems(names, resolved)),
+        return dataclasses.replace(known, kinds=tuple(scan.summary() for scan in _telling(scans)), error=error)
+    resolved = grids.onto(tape.instrument if tape is not None else Instrument())
+    return dataclasses.replace(
+        known,
+        instrument=resolved,
+        kinds=tuple(scan.summary(None if resolved.inverse else resolved.lot) for scan in _telling(scans)),
+        problems=tuple(_file_problems(known.formats, resolved)),
     )
+
+
+def _telling(scans: Sequence[_Scan]) -> list[_Scan]:
+    """A recording may hold every kind; those that it does not hold are not worth a line, unless it holds none."""
+    return [scan for scan in scans if scan.rows or set(scan.tape.counts) - _ALWAYS] or list(scans)
+
+
+def _markets(head: Head, format_: Format, kind: Kind) -> tuple[Market, ...]:
+    """All instruments of a file, by the rows that they have in it."""
+    parts = []
+    for lines in format_.lines(head, kind, allow_partial=True):
+        said = {label: pl.lit(lines.same.get(label), pl.String) for label in ("venue", "symbol")}
+        said |= {label: pl.col(label).cast(pl.String) for label in said if label in lines.frame.columns}
+        rows = lines.frame.select(**said, first="ts", last="ts").group_by("venue", "symbol")
+        parts.append(rows.agg(pl.len().cast(pl.Int64).alias("rows"), pl.col("first").min(), pl.col("last").max()))
+    added = pl.concat(parts).group_by("venue", "symbol")
+    markets = added.agg(pl.col("rows").sum(), pl.col("first").min(), pl.col("last").max())
+    markets = markets.sort("rows", "venue", "symbol", descending=[True, False, False])
+    return tuple(Market(**row) for row in markets.iter_rows(named=True))
 
 
 class _Scan:
     """Facts of one kind, gathered frame by frame."""
 
-    def __init__(self, kind: Kind) -> None:
-        self.kind = kind
+    def __init__(self, tape: Tape) -> None:
+        self.tape = tape
+        self.kind = tape.kind
         self.rows = 0
         self.first: int | None = None
         self.last: int | None = None
@@ -274,10 +385,10 @@ class _Scan:
         self.before_snapshot = 0
         self.snapshots = False
         self.gaps = 0
-        self.stale = 0
+        self.still: dict[tuple[int, float], list[int]] = {}  # by side and percent: rows, first and last time
         self.sides: set[int] = set()
         self.unsigned = 0
-        self.grids: dict[str, _Grid] = {"tick": _Grid(), "lot": _Grid()}
+        self.smallest = math.inf  # of the trades
         self.latency = _Latency()
 
     def add(self, frame: pl.DataFrame) -> None:
@@ -291,7 +402,11 @@ class _Scan:
             self.sides |= set(frame["side"].unique().to_list())
             self.unsigned += int((frame["side"] == 0).sum())
         self.gaps += int(frame["gap"].sum()) if "gap" in frame.columns else 0
-        self.stale += int(frame["stale"].sum()) if "stale" in frame.columns else 0
+        if "stale" in frame.columns:
+            self._add_bands(frame.filter("stale"))
+        if self.kind == "trades":
+            sizes = frame["size"]
+            self.smallest = min(self.smallest, float(sizes.filter(sizes > 0).to_numpy().min(initial=math.inf)))
         if self.kind == "quotes":
             self.crossed += int((frame["bid"] >= frame["ask"]).sum())
         if self.kind == "book" and not self.snapshots:
@@ -309,11 +424,13 @@ class _Scan:
         # In a book a size of 0 deletes the level.
         good += [pl.col(name) >= 0 if self.kind == "book" else pl.col(name) > 0 for name in sizes]
         self.unusable += frame.height - frame.filter(*good).height
-        if self.kind != "liquidations":  # their prices are averages
-            for name in prices:
-                self.grids["tick"].add(frame[name])
-        if "size" in sizes:
-            self.grids["lot"].add(frame["size"])
+
+    def _add_bands(self, stale: pl.DataFrame) -> None:
+        times = stale.select("side", "percent", ts=pl.col("ts").to_physical()).group_by("side", "percent")
+        spans = times.agg(pl.len(), pl.col("ts").min(), pl.col("ts").max().alias("last"))
+        for side, percent, rows, first, last in spans.iter_rows():
+            before = self.still.get((side, percent), [0, first, last])
+            self.still[side, percent] = [before[0] + rows, before[1], last]
 
     def _add_times(self, frame: pl.DataFrame) -> None:
         times = frame["ts"].to_physical().to_numpy()
@@ -327,27 +444,28 @@ class _Scan:
         if "ts_event" in frame.columns:
             self.latency.add(times - frame["ts_event"].to_physical().to_numpy())
 
-    def summary(self, tape: Tape) -> KindSummary:
-        """What was gathered."""
+    def summary(self, lot: float | None = None) -> KindSummary:
+        """What was gathered; `lot` is that of the market, where it is known."""
         return KindSummary(
             kind=self.kind,
-            counts=tape.counts,
+            counts=self.tape.counts,
             rows=self.rows,
             first=self.first,
             last=self.last,
             longest_silence=self.silence if self.rows > 1 else None,
             median_latency=self.latency.median(),
             max_latency=self.latency.largest,
-            problems=tuple(self._problems(tape)),
+            problems=tuple(self._problems(lot)),
         )
 
-    def _problems(self, tape: Tape) -> Iterator[str]:
+    def _problems(self, lot: float | None) -> Iterator[str]:
         if self.rows == 0:
             yield "no rows"
-            return
-        for reason, count in tape.counts.items():
-            if reason not in ("rows_read", "rows_used", "other_kinds"):
+        for reason, count in self.tape.counts.items():
+            if reason not in _ALWAYS:
                 yield f"{_rows(count)} left out: {reason.replace('_', ' ')}"
+        if self.rows == 0:
+            return
         if self.backward:
             yield f"time goes back at {_rows(self.backward)}; it must be sorted"
         if self.unusable:
@@ -355,12 +473,15 @@ class _Scan:
         if self.crossed:
             yield f"{_rows(self.crossed)} with a bid not below the ask"
         yield from self._book_problems()
-        if self.stale:
-            yield f"{_rows(self.stale)} of bands that stand still"
+        for (side, percent), (rows, first, last) in sorted(self.still.items()):
+            half = "bids" if side > 0 else "asks"
+            yield f"{half} within {percent:g} % stand still: {_rows(rows)} from {_iso(first)} to {_iso(last)}"
         if self.unsigned:
             yield f"{_rows(self.unsigned)} of unknown side"
         if self.kind == "trades" and self.rows > 20 and len(self.sides) == 1:
             yield "every trade is on one side"
+        if lot is not None and self.rows >= _MANY and _MANY_LOTS * lot <= self.smallest < math.inf:
+            yield f"no trade below {self.smallest:.6g}, though the lot is {lot:.6g}: small trades were left out before"
         median = self.latency.median()
         if median is not None and median < 0:
             yield f"the local clock is behind the exchange by {_duration(-median)} (median)"
@@ -372,32 +493,6 @@ class _Scan:
             yield f"{_rows(self.before_snapshot)} before the first snapshot"
         if self.gaps:
             yield f"updates are missing before {_rows(self.gaps)}; there is no book until the next snapshot"
-
-
-class _Grid:
-    """Decimal grid of many values, frame by frame; once there is none, there is none."""
-
-    def __init__(self) -> None:
-        self._step: float | None = None
-        self._lost = False
-        self._least, self._most = math.inf, -math.inf
-
-    def add(self, values: pl.Series) -> None:
-        positive = values.filter(values.is_finite() & (values > 0))
-        if self._lost or positive.is_empty():
-            return
-        self._least = min(self._least, float(positive.to_numpy().min()))
-        self._most = max(self._most, float(positive.to_numpy().max()))
-        step = decimal_grid(positive.to_numpy())
-        if step is not None and self._step is not None:
-            step = decimal_grid([step, self._step])
-        self._lost = step is None
-        self._step = step
-
-    @property
-    def step(self) -> float | None:
-        """The grid, if there is one; of a single value nothing can be said."""
-        return self._step if self._least < self._most else None
 
 
 class _Latency:
@@ -421,18 +516,6 @@ class _Latency:
         return int(np.median(np.concatenate(self._kept))) if self._differ else None
 
 
-def _with_grids(instrument: Instrument, scans: Iterable[_Scan]) -> Instrument:
-    """Instrument with the grids that the data show, where nobody knows better."""
-    found: dict[str, float] = {}
-    for scan in scans:
-        for name, grid in scan.grids.items():
-            # Coin in an inverse market lies on no grid; what comes out there would be an accident.
-            if grid.step is not None and not (name == "lot" and instrument.inverse):
-                found[name] = decimal_grid([grid.step, found.get(name, grid.step)]) or grid.step
-    unknown = {name: step for name, step in found.items() if instrument.origin[name] == "unknown"}
-    return instrument.replace(**unknown, origin=dict.fromkeys(unknown, "found"))
-
-
 def _file_problems(names: tuple[str, ...], instrument: Instrument) -> Iterator[str]:
     if len(names) > 1:
         yield f"may be {' or '.join(names)}; format= decides"
@@ -440,6 +523,15 @@ def _file_problems(names: tuple[str, ...], instrument: Instrument) -> Iterator[s
         yield f"contract value {instrument.contract_value:g} is assumed; instrument= sets it"
     if instrument.origin["inverse"] == "unknown":
         yield "unknown whether linear or inverse; sizes are taken as base coin"
+
+
+def _market_lines(markets: Sequence[Market]) -> list[str]:
+    shown = [
+        f"{' '.join(filter(None, (market.venue, market.symbol))) or 'unnamed'}: {_rows(market.rows)}, "
+        f"{_iso(market.first)} to {_iso(market.last)}"
+        for market in markets[:_SHOWN]
+    ]
+    return shown + ([f"and {len(markets) - _SHOWN} more (--json lists all)"] if len(markets) > _SHOWN else [])
 
 
 def _units(instrument: Instrument) -> str:

@@ -13,7 +13,7 @@ import polars as pl
 
 from toxmid import output
 from toxmid.engine import REFERENCE, Engine
-from toxmid.errors import ParameterError
+from toxmid.errors import DataError, ParameterError
 from toxmid.instrument import Instrument
 from toxmid.merging import INPUTS, input_of, rounds
 from toxmid.params import Params
@@ -26,6 +26,9 @@ __all__ = ["Replay", "replay"]
 
 # Tables of a few rows cost more than the rows; the core can wait this long.
 _ROWS_BETWEEN_TABLES: Final = 1 << 20
+# So many values off the grid are odd rows; beyond that, and beyond this share of all, the grid is wrong.
+_FEW_OFF_GRID: Final = 100
+_SHARE_OFF_GRID: Final = 0.01
 
 
 @dataclass(frozen=True)
@@ -218,6 +221,7 @@ def replay(
         engine.finish()
     bars.append(engine.take_bars())
     counts = _counts(_since(_tally(engine), before), tapes)
+    _check_grids(engine.instrument, counts)
     result = _result(engine, tapes, counts, bars, buckets, events, request, state_after)
     if out is not None:
         result.save(out, overwrite=True)
@@ -404,6 +408,20 @@ def _run(
             fed = 0
     take()
     return bars, buckets, events
+
+
+def _check_grids(instrument: Instrument, counts: Mapping[str, Any]) -> None:
+    """A few prices off the tick are somebody's mistake; a share of them is a tick that is not that of this market."""
+    grids = (("tick", "book", "prices_off_tick", "prices"), ("lot", "trades", "sizes_rounded", "sizes"))
+    for grid, name, reason, what in grids:
+        step, off = getattr(instrument, grid), counts[reason]
+        used = counts["by_input"].get(name, {"events_used": 0})["events_used"]
+        if step is not None and off > max(_FEW_OFF_GRID, _SHARE_OFF_GRID * used):
+            raise DataError(
+                f"{off:,} of {used:,} {what} of the {name} lie off the {grid} ({instrument.origin[grid]})",
+                column=what.removesuffix("s"),
+                expected=f"multiples of {step:.12g}; instrument= or [instrument] of --config sets another",
+            )
 
 
 def _result(

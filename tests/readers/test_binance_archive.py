@@ -53,6 +53,18 @@ def test_coin_m_trades_show_the_worth_of_a_contract(samples):
     assert (tape.instrument.contract_value, tape.instrument.origin["contract_value"]) == (10.0, "found")
 
 
+def test_ordered_depth_without_header(samples, write):
+    """Number of the transaction in the third column, and nothing that names the update before."""
+    header, *rows = (samples / "binance" / "BTCUSDT_T_DEPTH_2022-11-01.csv").read_text().splitlines()
+    fields = [dict(zip(header.split(","), row.split(","), strict=True)) | {"trans_id": "5"} for row in rows]
+    names = ["symbol", "timestamp", "trans_id", *header.split(",")[2:-1]]
+    lines = [",".join(row[name] for name in names) + "\n" for row in fields]
+    tape = open_tape(write("BTCUSDT_T_DEPTH_1.csv", "".join(lines)), "book")
+    expected = open_tape(samples / "binance" / "BTCUSDT_T_DEPTH_2022-11-01.csv", "book")
+    assert tape.frame().equals(expected.frame().drop("gap"))
+    assert (tape.instrument.venue, tape.instrument.symbol) == ("binance-futures", "BTCUSDT")
+
+
 def test_book_ticker(samples):
     frame = read_quotes(samples / "binance" / "AVAXUSDT-bookTicker-2024-03-01.zip")
     assert frame.row(0)[2:] == (40.0, 15.0, 40.001, 7.0)

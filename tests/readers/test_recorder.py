@@ -25,6 +25,25 @@ def test_trades(samples):
     assert tape.counts == {"rows_read": 3, "rows_used": 2, "other_instruments": 1}
 
 
+def test_what_such_programs_print_besides_is_counted(samples, write):
+    """A header with a name too many, greetings glued to a row, a field too many; and rows without an average price."""
+    text = (samples / "recorder" / "trades.csv").read_text() + "\n"
+    rows = text.splitlines(keepends=True)
+    header = "Event Time, Symbol, Aggregate Trade ID, Price, Quantity, First Trade ID, Trade Time, Is Buyer Maker\n"
+    glued, printed = "Hello Arbitrage Trading Bot" + rows[0], "<generator object trades at 0x10>\n"
+    lines = [header, rows[0], glued, "\n", printed, *rows[1:], rows[2].replace(", True", ", 1, True")]
+    path = write("t.csv", "".join(lines))
+    tape = open_tape(path, "trades", instrument=Instrument(symbol="BTCUSDT"))
+    clean = open_tape(samples / "recorder" / "trades.csv", "trades", instrument=tape.instrument)
+    assert tape.frame().equals(clean.frame())
+    assert tape.counts == {"rows_read": 8, "rows_used": 2, "blank_lines": 1, "stray_lines": 4, "other_instruments": 1}
+
+    text = (samples / "recorder" / "liquidations.csv").read_text()
+    rows = text.splitlines(keepends=True)
+    path = write("l.csv", "".join([rows[0], rows[0].replace("99700.5", "None").replace("829829", "829830")]))
+    assert read_liquidations(path)["price"].is_nan().to_list() == [False, True]
+
+
 def test_real_recordings(shared_data):
     folder = shared_data / "recorder"
     tape = open_tape(folder / "binance.csv", "liquidations", instrument=Instrument(symbol="BTC"))

@@ -39,11 +39,12 @@ from toxmid.readers import (
 )
 from toxmid.readers.base import Format
 from toxmid.readers.files import Head, TapeWarning, read_head
-from toxmid.readers.tape import Opened, Tape
+from toxmid.readers.tape import Opened, SeveralInstrumentsError, Tape
 from toxmid.schema import KINDS, Kind, parse_time
 
 __all__ = [
     "FORMATS",
+    "SeveralInstrumentsError",
     "Source",
     "Tape",
     "TapeWarning",

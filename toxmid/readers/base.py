@@ -10,7 +10,7 @@ import abc
 import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -41,6 +41,7 @@ _NS_PER: Final = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 
 SIDES: Final = pl.Enum(["buy", "sell", "unknown", "Buy", "Sell", "BUY", "SELL"])
 FLAGS: Final = pl.Enum(["true", "false", "True", "False", "TRUE", "FALSE", "1", "0"])
+_FIRST_ROWS: Final = 20  # lines among which the first row of a file with stray lines is looked for
 _TRUE: Final = ("true", "True", "TRUE", "1")
 
 
@@ -71,6 +72,7 @@ class Identity:
     venue: str | None = None
     symbol: str | None = None
     found: Mapping[str, float] = field(default_factory=dict)  # facts of the instrument that the first rows show
+    grids: Mapping[str, float] = field(default_factory=dict)  # tick and lot that somebody has found in all rows
 
 
 @dataclass(frozen=True)
@@ -200,6 +202,9 @@ class Csv(Format):
         Columns that say so row by row: ``{"venue": ..., "symbol": ...}``.
     bare : pattern, optional
         What the first line looks like in files without a header.
+    strays : bool
+        Lines that do not look like `bare` are left out and counted, a header among them: home-made files hold other
+        words between their rows, and some rows with a field too many.
     excluded_names : pattern, optional
         File names that say it is something else with the same columns.
     clock_name : str
@@ -233,6 +238,7 @@ class Csv(Format):
     identity: Callable[[Head], Identity]
     labels: Mapping[str, str] = field(default_factory=dict)
     bare: re.Pattern[str] | None = None
+    strays: bool = False
     excluded_names: re.Pattern[str] | None = None
     clock_name: str = "exchange"
     renamed: re.Pattern[str] | None = None
@@ -286,6 +292,9 @@ class Csv(Format):
         plain = None if make_plain is None else make_plain(self, head, names)
 
         def any_rows(block: Block) -> Lines:
+            strays = 0
+            if self.strays and self._is_bare(head):
+                block, strays = self._without_strays(block)
             lines = parser.parse(block)
             frame = lines.frame.with_columns(
                 clock.nanoseconds(lines.frame, self.arrival).alias("ts"),
@@ -293,7 +302,7 @@ class Csv(Format):
                 **{label: pl.col(column) for label, column in self.labels.items() if column in schema},
                 **(self.sequence if set(self.spare) <= schema.keys() else {}),
             )
-            return Lines(frame, lines.read, lines.excluded)
+            return Lines(frame, lines.read, _told(lines.excluded, strays))
 
         size = BLOCK if plain is None else PLAIN_BLOCK
         unpacked = ahead(blocks(head.path, allow_partial=allow_partial, is_whole=parser.is_whole, size=size))
@@ -301,6 +310,14 @@ class Csv(Format):
             yield from map(any_rows, unpacked)
         else:
             yield from ahead(plain(block) or any_rows(block) for block in unpacked)
+
+    def _without_strays(self, block: Block) -> tuple[Block, int]:
+        """The block with a blank line in place of each that is no row, and how many these are. `None` is nothing."""
+        assert self.bare is not None
+        lines = bytes(block.data).decode("utf-8", "replace").replace("\r\n", "\n").split("\n")
+        rows = [line if self.bare.fullmatch(line) else "" for line in lines]
+        strays = sum(row != line for row, line in zip(rows, lines, strict=True))
+        return replace(block, data="\n".join(rows).replace(",None,", ",,").encode()), strays
 
     def _check_twins(self, names: tuple[str, ...], head: Head) -> None:
         if self.twins is None or self.wide is None:
@@ -319,12 +336,23 @@ class Csv(Format):
         return tuple(self.renamed.sub("", name) for name in names) if self.renamed is not None else names
 
     def _is_bare(self, head: Head) -> bool:
-        return self.bare is not None and self.bare.fullmatch(head.lines[0]) is not None
+        return self.bare is not None and self.first_row(head) is not None
+
+    def first_row(self, head: Head) -> str | None:
+        """The first line that looks like a row of a file without header."""
+        lines = head.lines[:_FIRST_ROWS] if self.strays else head.lines[:1]
+        return next((line for line in lines if self.bare is not None and self.bare.fullmatch(line)), None)
 
     def _schema(self, names: tuple[str, ...]) -> dict[str, pl.DataType]:
         numbers = {name for name in names if self.wide is not None and self.wide.fullmatch(name)}
         known = {**dict.fromkeys(numbers, pl.Float64()), **self.dtypes, **self.spare}
         return {name: known.get(name, pl.String()) for name in names}
+
+
+def _told(excluded: Mapping[str, int], strays: int) -> dict[str, int]:
+    """What was left out, where some of the blank lines were none."""
+    counts = {**excluded, "blank_lines": excluded.get("blank_lines", 0) - strays, "stray_lines": strays}
+    return {reason: count for reason, count in counts.items() if count}
 
 
 class Clock:

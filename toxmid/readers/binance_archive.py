@@ -112,7 +112,8 @@ def _quotes(venue: str) -> Csv:
 
 
 def _depth() -> Csv:
-    """Depth as the archive was ordered by form: snapshots and changes, of USD-M and COIN-M alike."""
+    """Depth as the archive was ordered by form: snapshots and changes, of USD-M and COIN-M alike. Some files have no
+    header, a number of the transaction instead of that of the update before, and so nothing that would show a gap."""
     dtypes = {
         "symbol": pl.String(),
         "timestamp": pl.Int64(),
@@ -133,7 +134,9 @@ def _depth() -> Csv:
     update = pl.when(~is_snapshot)
 
     def identity(head: Head) -> Identity:
-        symbol = head.lines[1].split(",")[head.header.index("symbol")] if len(head.lines) > 1 else None
+        at = head.header.index("symbol") if "symbol" in head.header else 0
+        rows = head.lines[1:] if "symbol" in head.header else head.lines
+        symbol = rows[0].split(",")[at] if rows else None
         delivery = symbol is not None and re.search(r"_(PERP|\d{6})$", symbol)
         return Identity("binance-delivery" if delivery else "binance-futures", symbol)
 
@@ -146,6 +149,8 @@ def _depth() -> Csv:
         tables={"book": Table(columns)},
         identity=identity,
         labels={"symbol": "symbol"},
+        bare=re.compile(rf"\w+,\d{{13}},{_INT},{_INT},{_INT},[ba],(?:snap|set),{_NUMBER},{_NUMBER}"),
+        names=("symbol", "timestamp", "trans_id", "first_update_id", *list(dtypes)[2:]),
         spare={"pu": pl.Int64()},
         sequence={
             "number": update.then("last_update_id"),

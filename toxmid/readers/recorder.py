@@ -3,6 +3,7 @@
 Liquidations (``forceOrder``): symbol, side, order type, time in force, quantity, price, average price, status, last
 fill, accumulated fill, time (ms), notional. Trades (``aggTrade``): event time (ms), symbol, id, price, quantity, trade
 time (ms), buyer is maker; usually only trades above some notional, so they are no full tape. All symbols share a file.
+What these programs print besides (a header that fits no row, greetings, rows with a field too many) is counted out.
 """
 
 from __future__ import annotations
@@ -21,9 +22,16 @@ _F: Final = pl.Float64()
 _NUMBER: Final = r"[-+.\deE]+"
 
 
-def _nth_field(index: int) -> Any:
+_LIQUIDATION: Final = re.compile(
+    rf"\w+,(BUY|SELL),\w+,\w+,(?:{_NUMBER},){{2}}(?:{_NUMBER}|None),\w+,(?:{_NUMBER},){{2}}\d{{13}},{_NUMBER}"
+)
+_TRADE: Final = re.compile(rf"\d{{13}}, ?\w+, ?\d+, ?{_NUMBER}, ?{_NUMBER}, ?\d{{13}}, ?(?i:true|false)")
+
+
+def _nth_field(index: int, row: re.Pattern[str]) -> Any:
     def identity(head: Head) -> Identity:
-        return Identity("binance-futures", head.lines[0].split(",")[index].strip())
+        first = next((line for line in head.lines if row.fullmatch(line)), None)
+        return Identity("binance-futures", None if first is None else first.split(",")[index].strip())
 
     return identity
 
@@ -54,9 +62,10 @@ _LIQUIDATIONS: Final = Csv(
             distinct=(),
         )
     },
-    identity=_nth_field(0),
+    identity=_nth_field(0, _LIQUIDATION),
     labels={"symbol": "symbol"},
-    bare=re.compile(rf"\w+,(BUY|SELL),\w+,\w+,(?:{_NUMBER},){{3}}\w+,(?:{_NUMBER},){{2}}\d{{13}},{_NUMBER}"),
+    bare=_LIQUIDATION,
+    strays=True,
 )
 
 _TRADES: Final = Csv(
@@ -84,11 +93,12 @@ _TRADES: Final = Csv(
             distinct=("symbol", "agg_id"),
         )
     },
-    identity=_nth_field(1),
+    identity=_nth_field(1, _TRADE),
     labels={"symbol": "symbol"},
     clock_name="exchange, when sent",
     spaced=True,
-    bare=re.compile(rf"\d{{13}}, ?\w+, ?\d+, ?{_NUMBER}, ?{_NUMBER}, ?\d{{13}}, ?(?i:true|false)"),
+    bare=_TRADE,
+    strays=True,
 )
 
 FORMATS: Final = (_LIQUIDATIONS, _TRADES)

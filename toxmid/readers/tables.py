@@ -50,7 +50,8 @@ class Columnar(Format):
         if facts is not None:
             instrument = facts["instrument"]
             sure = [name for name in ("tick", "lot", "contract_value") if instrument["origin"][name] in _SURE]
-            return Identity(instrument["venue"], instrument["symbol"], {name: instrument[name] for name in sure})
+            found = {name: instrument[name] for name in sure}
+            return Identity(instrument["venue"], instrument["symbol"], found, facts.get("grids", {}))
         # A table of options is of many; whose each row is, is part of it.
         labels = ("venue",) if "options" in self.kinds(head) else ("venue", "symbol")
         present = [name for name in labels if name in self._names(head)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
@@ -20,12 +20,20 @@ from toxmid.readers.sequence import UpdateNumbers
 from toxmid.readers.snapshots import Differences
 from toxmid.schema import MIN_NS, Kind, canonical, empty, together
 
-__all__ = ["Opened", "Tape"]
+__all__ = ["Opened", "SeveralInstrumentsError", "Tape"]
 
+_ONE: Final = {
+    "venue": "one; instrument=Instrument(venue=...) chooses it",
+    "symbol": "one; --symbol or instrument=Instrument(symbol=...) chooses it",
+}
 _REMEMBERED: Final = 1 << 20  # rows among which a duplicate is looked for
 _OWN: Final = ("row", "ts", "ts_event", "venue", "symbol", "gap")  # columns that the readers add
 # Size and the price it trades at; a table of open interest keeps a price for this purpose only.
 _SIZES: Final = {"size": "price", "bid_size": "bid", "ask_size": "ask", "open_interest": "price"}
+
+
+class SeveralInstrumentsError(DataError):
+    """Rows of several instruments, none of which was asked for."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +110,11 @@ class Tape:
             }
             for file in self._files
         ]
+
+    @property
+    def stored_grids(self) -> list[Mapping[str, float]]:
+        """For each file the tick and lot that whoever made it found in it; nothing where none was noted."""
+        return [file.format.identify(file.head).grids for file in self._files]
 
     def frames(self, *, ordered: bool = False) -> Iterator[pl.DataFrame]:
         """Canonical frames, file after file, in pieces of about a quarter of a million rows.
@@ -201,13 +214,13 @@ class Tape:
             self._others |= dict.fromkeys(frame[label].filter(foreign).unique().to_list())
             if self.instrument.origin[label] != "given":
                 index = int(foreign.arg_max() or 0)
-                raise DataError(
+                raise SeveralInstrumentsError(
                     "two instruments in one tape",
                     file=str(file.head.path),
                     row=int(frame["row"][index]),
                     column=label,
                     found=[wanted, frame[label][index]],
-                    expected=f"one; choose it with instrument=Instrument({label}=...)",
+                    expected=_ONE[label],
                 )
             frame = self._without(frame, "other_instruments", foreign)
         return frame
@@ -393,6 +406,6 @@ def _common_identity(files: Sequence[Opened], given: Instrument) -> Identity:
                     file=str(file.head.path),
                     column=label,
                     found=[one, other],
-                    expected=f"one; choose it with instrument=Instrument({label}=...)",
+                    expected=_ONE[label],
                 )
     return first
