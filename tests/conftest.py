@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
 
-# How long an example takes is the machine's affair, not the test's.
-settings.register_profile("toxmid", deadline=None)
+# How long an example takes, or making one, is the machine's affair, not the test's. Where nobody can look at a new
+# example, always the same ones are tried; elsewhere every run tries others.
+settings.register_profile(
+    "toxmid", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=bool(os.environ.get("CI"))
+)
 settings.load_profile("toxmid")
 
 

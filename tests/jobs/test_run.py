@@ -6,7 +6,9 @@ import dataclasses
 import errno
 import json
 import os
+import pickle
 import random
+import select
 import shutil
 import signal
 import subprocess
@@ -28,7 +30,8 @@ from toxmid.cli import cli
 from toxmid.errors import DataError, FileError, ParameterError
 from toxmid.instrument import Instrument
 from toxmid.jobs import Job, Part, Settings, load_market, pair_files, run_jobs, scan_parts, summarise
-from toxmid.jobs.part import run_part
+from toxmid.jobs.part import run_part, state_path
+from toxmid.jobs.pool import _run_noting
 from toxmid.params import Params
 from toxmid.readers import TapeWarning
 from toxmid.replay import plan
@@ -172,7 +175,7 @@ def test_a_bad_file_ends_its_market_and_no_other(with_bad_files: list[Job], out:
 
 def wait_for_parts(out: Path, process: subprocess.Popen[bytes], more_than: int = 0) -> None:
     """Until a run has written something, so that what is done to it is not done to its imports."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while process.poll() is None and time.monotonic() < deadline:
         if len(list(out.glob("*/*/manifest.json"))) > more_than:
             return
@@ -219,7 +222,7 @@ def running(pids: list[int]) -> list[int]:
 
 
 def wait_until_gone(pids: list[int]) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 120
     while running(pids) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not running(pids)
@@ -234,7 +237,10 @@ def strike(blow: signal.Signals, tapes: Path, out: Path, workers: int, delay: fl
         time.sleep(delay)
         children = descendants(process.pid)
         process.send_signal(blow)
-        _, said = process.communicate(timeout=30)
+        try:
+            _, said = process.communicate(timeout=300)
+        finally:
+            process.kill()
         wait_until_gone(children)  # workers do not outlive the one that they work for
         if process.returncode != 0:
             return process.returncode, said
@@ -282,7 +288,23 @@ def die_once(job: Job, out: Path, settings: Settings, *, last: bool, before: Par
     if job.symbol == "BBBUSDT" and job.label == DAYS[1] and not (out / "died").exists():
         (out / "died").write_text("yes", encoding="ascii")
         os.kill(os.getpid(), signal.SIGKILL)
-    return run_part(job, out, settings, last=last, before=before)
+    return run_part(job, out, settings, last=last, before=before).light()
+
+
+def test_what_a_process_sends_home_is_written_at_one_go(jobs: list[Job], out: Path) -> None:
+    # A process that is killed between two pieces of a message would leave the others waiting for ever.
+    part = _run_noting(jobs[0], out, Settings(), last=False, before=None)
+    assert part.ok
+    assert len(pickle.dumps(part)) < select.PIPE_BUF
+    assert _run_noting(jobs[1], out, Settings(), last=False, before=part).ok
+
+
+def test_a_state_that_another_run_has_written_is_refused(jobs: list[Job], out: Path) -> None:
+    part = run_part(jobs[0], out, Settings(), last=False).light()
+    state_path(out, jobs[0]).write_bytes(b"something else")
+    following = run_part(jobs[1], out, Settings(), last=False, before=part)
+    assert following.status == "failed"
+    assert "another run" in str(following.error)
 
 
 @needs_posix
@@ -300,13 +322,13 @@ def always_die(job: Job, out: Path, settings: Settings, *, last: bool, before: P
     """In a worker: end as if killed, whenever one part is under way."""
     if job.label == DAYS[1]:
         os.kill(os.getpid(), signal.SIGKILL)
-    return run_part(job, out, settings, last=last, before=before)
+    return run_part(job, out, settings, last=last, before=before).light()
 
 
 def test_two_runs_on_one_directory_share_the_work(tapes: Path, reference: Path, out: Path) -> None:
     runs = [start(tapes, out, 1, out.with_name(f"run{number}.py")) for number in range(2)]
     for process in runs:
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate(timeout=300)
         assert process.returncode == 0, said.decode()
     assert contents(out) == contents(reference)
 

@@ -160,7 +160,7 @@ def test_partial_last_line(write):
     assert tape.counts == {"rows_read": 4, "rows_used": 3, "partial_last_line": 1}
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     st.lists(
         st.tuples(

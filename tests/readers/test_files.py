@@ -74,7 +74,7 @@ def test_several_members(write, pack):
     assert text_of(write("tape", pack(TEXT) + pack(TEXT) + pack(b"last\n"))) == TEXT + TEXT + b"last\n"
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 @given(cut=st.integers(20, len(gzip.compress(TEXT)) - 1))
 def test_cut_gzip_is_an_error_wherever_the_cut(write, cut):
     path = write("tape.gz", gzip.compress(TEXT)[:cut])

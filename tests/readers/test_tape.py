@@ -170,7 +170,7 @@ def test_bad_size_of_an_inverse_market_passes_to_the_core(write):
     assert frame["lots"].to_list() == [None, None]
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.lists(st.integers(0, 40), max_size=25), min_size=1, max_size=4))
 def test_sorted_tape_has_every_trade_once(write, runs):
     paths = [

@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 
 from toxmid import output
 from toxmid.disk import PARTIAL, exclusive, naming
-from toxmid.errors import DataError, ToxmidError
+from toxmid.errors import DataError, FileError, ToxmidError
 from toxmid.instrument import Instrument
 from toxmid.merging import INPUTS
 from toxmid.pairing import Job
@@ -75,7 +75,9 @@ class Part:
     notes : tuple of str
         What readers in another process had to say about the files.
     state : bytes
-        The engine after the last event; empty in what `run_jobs` returns.
+        The engine after the last event; empty where it only lies in its file, as in what `run_jobs` returns.
+    digest : str
+        SHA-256 of the state.
     """
 
     job: Job
@@ -86,6 +88,7 @@ class Part:
     error: ToxmidError | None = None
     notes: tuple[str, ...] = ()
     state: bytes = field(default=b"", repr=False)
+    digest: str = field(default="", repr=False)
 
     @property
     def ok(self) -> bool:
@@ -119,7 +122,7 @@ def run_part(job: Job, out: Path, settings: Settings, *, last: bool, before: Par
     last : bool
         Whether the job is the last one of its market, which closes its last bar.
     before : Part, optional
-        The part of the day before, with its state.
+        The part of the day before, with its state or light.
     """
     path = part_path(out, job)
     if before is not None and not before.ok:
@@ -128,7 +131,7 @@ def run_part(job: Job, out: Path, settings: Settings, *, last: bool, before: Par
     try:
         # Two runs on one directory share the work: who comes second waits, and then finds the part there.
         with exclusive(path.parent / LOCK):
-            part = _there_or_done(job, out, settings, last, None if before is None else before.state)
+            part = _there_or_done(job, out, settings, last, None if before is None else _state_after(before, out))
     except ToxmidError as error:
         part = Part(job, path, "failed", error=error)
     return dataclasses.replace(part, seconds=time.perf_counter() - begin)
@@ -151,11 +154,28 @@ def _there_or_done(job: Job, out: Path, settings: Settings, last: bool, state: b
     kept = _kept_state(job, out, arguments)
     if kept is not None:
         rows = int(output.load_manifest(path)["counts"]["rows_read"])
-        return Part(job, path, "there", rows, state=kept)
+        return Part(job, path, "there", rows, state=kept, digest=_digest(kept))
     _sweep(path.parent)
     result = replay(**arguments)
     _keep(result, job, out)
-    return Part(job, path, "done", int(result.counts["rows_read"]), state=result.state)
+    rows = int(result.counts["rows_read"])
+    return Part(job, path, "done", rows, state=result.state, digest=_digest(result.state))
+
+
+def _digest(state: bytes) -> str:
+    return hashlib.sha256(state).hexdigest()
+
+
+def _state_after(part: Part, out: Path) -> bytes:
+    """State of the engine after a part: its own, or that in its file."""
+    if part.state:
+        return part.state
+    file = state_path(out, part.job)
+    with naming(file, "cannot be read"):
+        state = file.read_bytes()
+    if _digest(state) != part.digest:
+        raise FileError("was written by another run in the meantime", file=str(file), expected=f"SHA-256 {part.digest}")
+    return state
 
 
 def _check_market(job: Job, settings: Settings) -> None:
@@ -181,14 +201,14 @@ def _kept_state(job: Job, out: Path, arguments: dict[str, Any]) -> bytes | None:
     with naming(file, "cannot be read"):
         state = file.read_bytes()
     kept = output.load_manifest(path).get("state", {})
-    return state if kept.get("sha256") == hashlib.sha256(state).hexdigest() else None
+    return state if kept.get("sha256") == _digest(state) else None
 
 
 def _keep(result: Replay, job: Job, out: Path) -> None:
     """State first, part second: a part that is there has its state, or names another one and is done again."""
     file = state_path(out, job)
     output.write_whole(file, result.state)
-    entry = {"file": file.name, "bytes": len(result.state), "sha256": hashlib.sha256(result.state).hexdigest()}
+    entry = {"file": file.name, "bytes": len(result.state), "sha256": _digest(result.state)}
     manifest = {**result.manifest, "state": entry}
     output.save(part_path(out, job), result.bars, result.buckets, result.events, manifest, overwrite=True)
 

@@ -95,7 +95,7 @@ def _drain(
                 part = future.result()
                 chain = running.pop(future)
                 chain.advance(part)
-                on_part(part.light())
+                on_part(part)
                 if chain.jobs:
                     waiting.append(chain)
     except BrokenProcessPool:
@@ -166,12 +166,16 @@ def _cores() -> int:
 
 
 def _run_noting(job: Job, out: Path, settings: Settings, *, last: bool, before: Part | None) -> Part:
-    """Run a part and bring home what the readers say: nobody looks at the warnings of a worker."""
+    """Run a part and bring home what the readers say: nobody looks at the warnings of a worker.
+
+    States stay on the disk. What passes between processes is so small that it is written at one go: one that is killed
+    in the middle of a long message would leave all others waiting for the rest of it.
+    """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", TapeWarning)
         part = run_part(job, out, settings, last=last, before=before)
     notes = dict.fromkeys(str(entry.message) for entry in caught if issubclass(entry.category, TapeWarning))
-    return dataclasses.replace(part, notes=tuple(notes))
+    return dataclasses.replace(part.light(), notes=tuple(notes))
 
 
 def _begin_worker(lifeline: Connection) -> None:
