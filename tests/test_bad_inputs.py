@@ -295,23 +295,14 @@ def test_prices_far_away_and_off_the_grid(write: Write) -> None:
     assert result.bars.select("bid", "ask").row(-1) == (99.0, 101.0)
 
 
-@pytest.mark.parametrize(("tick", "of"), [(0.5, "prices of the book"), (None, None)], ids=["given", "found"])
-def test_a_tick_that_is_not_that_of_the_market_is_an_error(write: Write, tick: float | None, of: str | None) -> None:
+def test_a_tick_that_is_not_that_of_the_market_is_an_error(write: Write) -> None:
     """A few prices off the tick are odd rows, and counted; a share of them says that the tick is wrong."""
     rows = "".join(level(1 + i / 100, "bid", f"{98 - i / 10:.1f}", 1) for i in range(300))
     path = write("binance-futures_incremental_book_L2_1.csv", BOOK + SEED + rows)
-    if of is None:
-        assert replay(book=path).counts["prices_off_tick"] == 0
-        return
-    with pytest.raises(DataError, match=of):
-        replay(book=path, instrument=Instrument(tick=tick))
-
-
-def test_a_lot_that_is_not_that_of_the_market_is_an_error(write: Write) -> None:
-    path = write("a_trades.csv", TRADES + "".join(trade(i, amount="0.3") for i in range(200)))
-    with pytest.raises(DataError, match=r"200 of 200 sizes of the trades lie off the lot \(given\)"):
-        replay(trades=path, instrument=Instrument(lot=0.2))
-    assert replay(trades=path, instrument=Instrument(lot=0.1)).counts["sizes_rounded"] == 0
+    assert replay(book=path).counts["prices_off_tick"] == 0
+    assert replay(book=path, instrument=Instrument(tick=0.1)).counts["prices_off_tick"] == 0
+    with pytest.raises(DataError, match="240 of 302 prices of the book are no multiples of the tick"):
+        replay(book=path, instrument=Instrument(tick=0.5))
 
 
 def _ob500(updates: list[tuple[str, int]]) -> str:

@@ -271,10 +271,31 @@ def test_trade_of_ten_thousand_buckets() -> None:
 
 
 def test_trade_of_more_buckets_than_can_be_meant() -> None:
-    """Twenty million buckets of one trade are a slip of the pen, not a market."""
+    """A million buckets of one trade are a slip of the pen, not a market."""
     tape = trade_table([(0, 100.0, 1e9, 1)])
     with pytest.raises(DataError, match="bucket volume is too small"):
         vpin(tape, bucket_volume=0.001)
+    assert vpin(trade_table([(0, 100.0, 1e6, 1)]), bucket_volume=1.0).height == 10**6
+
+
+def test_trade_of_more_buckets_than_can_be_meant_after_the_open_one() -> None:
+    """The open bucket may be from a time when volume was large; those that a trade opens are small already."""
+    calm = [(second * SECOND, 100.0, 100.0, 1) for second in range(400)]
+    late = (20 * DAY, 100.0, 1e9, 1)
+    with pytest.raises(DataError, match="bucket volume is too small"):
+        vpin(trade_table([*calm, late]))
+
+
+def test_days_of_which_every_trade_was_refused_are_no_days() -> None:
+    """Their volume would be 0, and a bucket of 0 would never end."""
+    engine = Engine()
+    for second in range(400):
+        engine.trade(START + second * SECOND, 100.0, 100.0, 1)
+    for day in (1, 2, 3, 4):
+        with pytest.raises(DataError, match="bucket volume is too small"):
+            engine.trade(START + day * DAY, 100.0, 1e13, 1)
+    engine.trade(START + 5 * DAY, 100.0, 2e5, 1)
+    assert engine.take_buckets().height == 1 + (2e5 - 162_800) // 800
 
 
 # --- several starts --------------------------------------------------------------------------------------------------

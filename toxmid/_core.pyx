@@ -85,7 +85,7 @@ cdef object _error(int code, int kind, object row, int64_t ts, int64_t now, obje
                          "If it is, replay what lies before and after it apart, or with longer bars", row=row,
                          column="ts", found=ts, expected=f"soon after {now}")
     if code == ERR_RUNAWAY:
-        return DataError(f"one row of {table} would close more than 20 million buckets: the bucket volume is too small",
+        return DataError(f"one row of {table} would close more than a million buckets: the bucket volume is too small",
                          row=row, column="size")
     if code == ERR_SIDE:
         return DataError("not a side", row=row, column="side", found=side, expected="+1, -1 or 0")

@@ -26,9 +26,9 @@ __all__ = ["Replay", "replay"]
 
 # Tables of a few rows cost more than the rows; the core can wait this long.
 _ROWS_BETWEEN_TABLES: Final = 1 << 20
-# So many values off the grid are odd rows; beyond that, and beyond this share of all, the grid is wrong.
-_FEW_OFF_GRID: Final = 100
-_SHARE_OFF_GRID: Final = 0.01
+# So many prices off the tick are odd rows; beyond that, and beyond this share of all, the tick is wrong.
+_FEW_OFF_TICK: Final = 100
+_SHARE_OFF_TICK: Final = 0.01
 
 
 @dataclass(frozen=True)
@@ -221,7 +221,7 @@ def replay(
         engine.finish()
     bars.append(engine.take_bars())
     counts = _counts(_since(_tally(engine), before), tapes)
-    _check_grids(engine.instrument, counts)
+    _check_tick(engine.instrument.tick, counts)
     result = _result(engine, tapes, counts, bars, buckets, events, request, state_after)
     if out is not None:
         result.save(out, overwrite=True)
@@ -410,18 +410,17 @@ def _run(
     return bars, buckets, events
 
 
-def _check_grids(instrument: Instrument, counts: Mapping[str, Any]) -> None:
-    """A few prices off the tick are somebody's mistake; a share of them is a tick that is not that of this market."""
-    grids = (("tick", "book", "prices_off_tick", "prices"), ("lot", "trades", "sizes_rounded", "sizes"))
-    for grid, name, reason, what in grids:
-        step, off = getattr(instrument, grid), counts[reason]
-        used = counts["by_input"].get(name, {"events_used": 0})["events_used"]
-        if step is not None and off > max(_FEW_OFF_GRID, _SHARE_OFF_GRID * used):
-            raise DataError(
-                f"{off:,} of {used:,} {what} of the {name} lie off the {grid} ({instrument.origin[grid]})",
-                column=what.removesuffix("s"),
-                expected=f"multiples of {step:.12g}; instrument= or [instrument] of --config sets another",
-            )
+def _check_tick(tick: float | None, counts: Mapping[str, Any]) -> None:
+    """A few prices off the tick are odd rows; a share of them says that the tick is not that of this market."""
+    if tick is None or "book" not in counts["by_input"]:
+        return
+    off, used = counts["prices_off_tick"], counts["by_input"]["book"]["events_used"]
+    if off > max(_FEW_OFF_TICK, _SHARE_OFF_TICK * used):
+        raise DataError(
+            f"{off:,} of {used:,} prices of the book are no multiples of the tick",
+            column="price",
+            expected=f"multiples of {tick:.12g}; instrument= or [instrument] of --config sets another tick",
+        )
 
 
 def _result(

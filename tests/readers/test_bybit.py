@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+
 import pytest
 
 from toxmid.errors import DataError
@@ -29,6 +31,15 @@ def test_seconds_with_a_fraction_are_good_to_the_microsecond(write):
     frame = read_trades(write("BTCUSDT2025.csv", text), sort=True)
     expected = sorted(int(stamp.replace(".", "")) * 1000 for stamp in stamps)
     assert frame["ts"].to_physical().to_list() == expected
+
+
+@pytest.mark.parametrize("time", ["inf", "nan", "1e300"])
+def test_seconds_that_are_no_time(write, samples, time):
+    text = gzip.decompress((samples / "bybit" / "BTCUSD2025-10-10.csv.gz").read_bytes()).decode()
+    header, row, *_ = text.splitlines()
+    with pytest.raises(DataError, match="time") as caught:
+        read_trades(write("a.csv", f"{header}\n{time},{row.partition(',')[2]}\n"))
+    assert (caught.value.row, caught.value.column) == (2, "timestamp")
 
 
 def test_book(samples):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 
 import pytest
 
@@ -46,6 +47,20 @@ def test_line_that_is_no_block(write, samples):
         with pytest.raises(DataError, match="not a block of fills") as caught:
             read_trades(write("node_fills", text + line))
         assert caught.value.row == 4
+
+
+@pytest.mark.parametrize("time", ["1" + "0" * 400, "-1", "1e999", '"soon"'])
+def test_a_fill_at_no_time(write, samples, time):
+    text = gzip.decompress((samples / "hyperliquid" / "node_fills_20251010.gz").read_bytes()).decode()
+    with pytest.raises(DataError, match="not a block of fills") as caught:
+        read_trades(write("node_fills", re.sub(r'"time": ?\d+', f'"time":{time}', text, count=1)))
+    assert caught.value.row == 1
+
+
+def test_a_first_row_that_is_too_short(write, samples):
+    header = (samples / "hyperliquid" / "trades_2023.csv").read_text().splitlines()[0]
+    with pytest.raises(DataError):
+        read_trades(write("a.csv", f"{header}\nx,y\n"))
 
 
 def test_last_word_tells_a_whole_line(write, samples):

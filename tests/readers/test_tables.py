@@ -5,6 +5,7 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
+from toxmid.convert import convert
 from toxmid.errors import DataError, FileError
 from toxmid.instrument import Instrument
 from toxmid.readers import open_tape, read_book, read_liquidations, read_trades, recognise
@@ -106,6 +107,23 @@ def test_buffers_that_lie_about_each_other_are_an_error(tmp_path, write):
     for broken in (data[:at] + b"\x40" + data[at + 1 :], data[: at + 7] + b"\x40" + data[at + 8 :]):
         with pytest.raises(FileError, match="corrupt arrow file"):
             read_trades(write("b_trades.arrow", broken))
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(b'"instrument"', b'"instrumemt"'), (b'"kind": "trades"', b'"kind": "tradez"'), (b'{"format', b'["format')],
+)
+def test_what_a_file_says_of_itself_may_be_damaged(tmp_path, write, samples, old, new):
+    source = samples / "tardis" / "coinbase_trades_2025-10-10_AVAX-USD.csv.gz"
+    data = convert(source, tmp_path / "a_trades.parquet", "trades").path.read_bytes()
+    with pytest.raises(FileError, match="corrupt parquet file"):
+        read_trades(write("b_trades.parquet", data.replace(old, new)))
+
+
+def test_names_that_are_no_text(tmp_path, write, tape):
+    data = saved(tape, tmp_path / "a_trades", "parquet").read_bytes()
+    with pytest.raises(FileError, match="corrupt"):
+        read_trades(write("b_trades.parquet", data.replace(b"price", b"\xfe\xfeice")))
 
 
 @FORMS

@@ -8,6 +8,7 @@ import pytest
 
 from toxmid.errors import DataError
 from toxmid.readers import base, open_tape, read, read_book, read_liquidations, read_quotes, read_trades
+from toxmid.replay import replay
 
 from .conftest import HEADER, T0, trade, trades
 
@@ -95,6 +96,14 @@ def test_kind_tells_them_apart_where_the_name_does_not(write):
 def test_equal_liquidations_of_different_moments_stay(write):
     text = HEADER + "".join(trade(i).replace(f",{i},buy", ",,sell") for i in (0, 1))
     assert read_liquidations(write("x_liquidations.csv", text)).height == 2
+
+
+def test_contracts_beyond_counting_are_for_the_core_to_refuse(write):
+    header = "exchange,symbol,timestamp,local_timestamp,id,side,price,amount\n"
+    rows = [f"binance-delivery,AVAXUSD_PERP,{T0},{T0},{i},buy,20,{size}\n" for i, size in enumerate((1, "1e29"))]
+    path = write("a_trades.csv", header + "".join(rows))
+    assert read_trades(path)["lots"].to_list() == [1, None]
+    assert replay(trades=path).counts["rejected"]["bad_size"] == 1
 
 
 def test_flag_in_words(write):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import abc
 import difflib
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -389,6 +390,8 @@ class Clock:
             raise DataError("time is missing", file=self._file, row=row, column=column)
         if isinstance(value, str):
             raise DataError("not a time", file=self._file, row=row, column=column, found=value, expected="ISO 8601")
+        if not math.isfinite(value):
+            raise DataError("not a time", file=self._file, row=row, column=column, found=value, expected="a number")
         unit = probable_unit(int(value))
         expected = " or ".join(_UNIT_NAMES[name] for name in ((self._unit,) if self._unit else self._units))
         hint = f": it looks like {_UNIT_NAMES[unit]}" if unit is not None else ""

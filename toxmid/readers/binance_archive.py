@@ -134,9 +134,7 @@ def _depth() -> Csv:
     update = pl.when(~is_snapshot)
 
     def identity(head: Head) -> Identity:
-        at = head.header.index("symbol") if "symbol" in head.header else 0
-        rows = head.lines[1:] if "symbol" in head.header else head.lines
-        symbol = rows[0].split(",")[at] if rows else None
+        symbol = head.first_row.get("symbol") if "symbol" in head.header else head.header[0]
         delivery = symbol is not None and re.search(r"_(PERP|\d{6})$", symbol)
         return Identity("binance-delivery" if delivery else "binance-futures", symbol)
 

@@ -25,8 +25,7 @@ _TRADE: Final = {"price": pl.col("price"), "side": TAKER}
 
 
 def _of_derivative(head: Head) -> Identity:
-    row = dict(zip(head.header, head.lines[1].split(","), strict=False)) if len(head.lines) > 1 else {}
-    return Identity("bybit", row.get("symbol"))
+    return Identity("bybit", head.first_row.get("symbol"))
 
 
 def _of_spot(head: Head) -> Identity:

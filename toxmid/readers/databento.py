@@ -61,8 +61,7 @@ _TENTH: Final[dict[str, Any]] = dict.fromkeys(("bid_px_09", "ask_px_09", "bid_sz
 
 
 def _identity(head: Head) -> Identity:
-    row = dict(zip(head.header, head.lines[1].split(","), strict=False)) if len(head.lines) > 1 else {}
-    return Identity(None, row.get("symbol") or row.get("instrument_id"))
+    return Identity(None, head.first_row.get("symbol") or head.first_row.get("instrument_id"))
 
 
 def _databento(name: str, dtypes: dict[str, Any], tables: dict[Kind, Table], make: type[Csv] = Csv) -> Csv:

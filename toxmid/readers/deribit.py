@@ -86,8 +86,7 @@ def _completed(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _identity(head: Head) -> Identity:
-    row = dict(zip(head.header, head.lines[1].split(","), strict=False)) if len(head.lines) > 1 else {}
-    return Identity("deribit", row.get("instrument_name"))
+    return Identity("deribit", head.first_row.get("instrument_name"))
 
 
 class _Table(Csv):

@@ -106,6 +106,11 @@ class Head:
         """Fields of the first line."""
         return tuple(field.strip().strip('"') for field in self.lines[0].split(",")) if self.lines else ()
 
+    @property
+    def first_row(self) -> dict[str, str]:
+        """Fields of the second line by the names in the first, as far as it goes."""
+        return dict(zip(self.header, self.lines[1].split(","), strict=False)) if len(self.lines) > 1 else {}
+
 
 def read_head(path: Path) -> Head:
     """Look at the beginning of a file.

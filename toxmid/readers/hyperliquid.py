@@ -43,7 +43,7 @@ _FILLS_2023: Final = Csv(
             excluded={"fills_of_makers": ~is_true("crossed")},
         )
     },
-    identity=lambda head: Identity("hyperliquid", head.lines[1].split(",")[2] if len(head.lines) > 1 else None),
+    identity=lambda head: Identity("hyperliquid", head.first_row.get("coin")),
     labels={"symbol": "coin"},
 )
 
@@ -107,8 +107,8 @@ def _frame(block: Block, head: Head) -> pl.DataFrame:
         try:
             message = json.loads(line)
             time = message.get("local_time") or message["block_time"]
-            rows += [(row, _zoned(time), *fill) for fill in _fills(line)]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            rows += [(row, _zoned(time), *_fill(user, fill)) for user, fill in message["events"]]
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise DataError(f"not a block of fills: {error!r}", file=str(head.path), row=row, found=line[:60]) from None
     return pl.DataFrame(rows, schema={"row": pl.UInt32, "time": pl.String} | _FILL, orient="row")
 
@@ -118,20 +118,22 @@ def _zoned(time: str) -> str:
     return time if time.endswith("Z") else f"{time}Z"
 
 
-def _fills(line: str) -> list[tuple[Any, ...]]:
-    """Fills of a message in the order of `_FILL`."""
-    return [_fill(user, fill) for user, fill in json.loads(line)["events"]]
+def _milliseconds(time: Any) -> int:
+    if not 0 <= int(time) < 2**63:
+        raise ValueError(f"time {time}")
+    return int(time)
 
 
 def _fill(user: str, fill: dict[str, Any]) -> tuple[Any, ...]:
+    """A fill in the order of `_FILL`."""
     # The mark of a liquidation is on both legs, the maker's too; forced is the user it names.
     liquidation = fill.get("liquidation") or {}
     return (
-        fill["coin"],
+        str(fill["coin"]),
         float(fill["px"]),
         float(fill["sz"]),
         {"B": 1, "A": -1}[fill["side"]],
-        int(fill["time"]),
+        _milliseconds(fill["time"]),
         str(fill["tid"]),
         bool(fill["crossed"]),
         liquidation.get("liquidatedUser", "").lower() == user.lower() if liquidation else False,

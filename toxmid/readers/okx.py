@@ -37,8 +37,7 @@ def _venue(symbol: str | None) -> str | None:
 
 
 def _by_row(head: Head) -> Identity:
-    row = dict(zip(head.header, head.lines[1].split(","), strict=False)) if len(head.lines) > 1 else {}
-    symbol = row.get("instrument_name")
+    symbol = head.first_row.get("instrument_name")
     return Identity(_venue(symbol), symbol)
 
 

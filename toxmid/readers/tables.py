@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator
@@ -12,7 +13,8 @@ import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet
 
-from toxmid.errors import DataError, FileError
+from toxmid.errors import DataError, FileError, ToxmidError
+from toxmid.instrument import Instrument
 from toxmid.readers.base import Format, Identity, Lines, Table
 from toxmid.readers.files import Head, ahead
 from toxmid.schema import KINDS, TABLES, Kind, canonical
@@ -105,27 +107,29 @@ class Columnar(Format):
 
     def _facts(self, head: Head) -> dict[str, Any] | None:
         """What `toxmid.convert` wrote about a file that it made."""
-        with self._opened(head) as file:
+        with self._opened(head) as file, self._believing(head):
             metadata = file.metadata.metadata if self._container == "parquet" else None
-        text = (metadata or {}).get(b"toxmid")
-        facts: dict[str, Any] | None = None if text is None else json.loads(text)
-        return facts
+            text = (metadata or {}).get(b"toxmid")
+            if text is None:
+                return None
+            facts: dict[str, Any] = json.loads(text)
+            Instrument.from_dict(facts["instrument"])
+            if facts["kind"] not in KINDS:
+                raise ValueError(facts["kind"])
+            return facts
 
     def _names(self, head: Head) -> list[str]:
-        with self._opened(head) as file:
+        with self._opened(head) as file, self._believing(head):
             return list(file.schema_arrow.names if self._container == "parquet" else file.schema.names)
 
     def _batches(self, head: Head, kind: Kind | None = None) -> Iterator[tuple[pl.DataFrame, dict[str, str]]]:
         """Pieces of the file, of which only what the kind needs is read, and labels that the file says once for all."""
-        with self._opened(head) as file:
-            try:
-                if isinstance(file, pa.parquet.ParquetFile):
-                    yield from self._groups(file, kind)
-                else:
-                    for index in range(file.num_record_batches):
-                        yield _frame(file.get_batch(index)), {}
-            except (pa.ArrowException, OSError) as error:
-                raise FileError(f"corrupt {self._container} file: {error}", file=str(head.path)) from None
+        with self._opened(head) as file, self._believing(head):
+            if isinstance(file, pa.parquet.ParquetFile):
+                yield from self._groups(file, kind)
+            else:
+                for index in range(file.num_record_batches):
+                    yield _frame(file.get_batch(index)), {}
 
     def _groups(self, file: pa.parquet.ParquetFile, kind: Kind | None) -> Iterator[tuple[pl.DataFrame, dict[str, str]]]:
         names = file.schema_arrow.names
@@ -144,12 +148,20 @@ class Columnar(Format):
                     yield _frame(batch), known
 
     def _opened(self, head: Head) -> pa.parquet.ParquetFile | pa.ipc.RecordBatchFileReader:
-        try:
+        with self._believing(head, "corrupt or cut"):
             if self._container == "parquet":
                 return pa.parquet.ParquetFile(head.path, page_checksum_verification=True)
             return pa.ipc.open_file(pa.memory_map(str(head.path)))
-        except (pa.ArrowException, OSError) as error:
-            raise FileError(f"corrupt or cut {self._container} file: {error}", file=str(head.path)) from None
+
+    @contextlib.contextmanager
+    def _believing(self, head: Head, what: str = "corrupt") -> Iterator[None]:
+        """Whatever is wrong with what a file says of itself is an error of the file."""
+        try:
+            yield
+        except ToxmidError:
+            raise
+        except (pa.ArrowException, pl.exceptions.PolarsError, OSError, ValueError, KeyError, TypeError) as error:
+            raise FileError(f"{what} {self._container} file: {error}", file=str(head.path)) from None
 
 
 def _frame(table: pa.Table | pa.RecordBatch) -> pl.DataFrame:

@@ -254,7 +254,7 @@ class Tape:
                 found=rows["size"][index],
                 expected=f"a multiple of {lot:g}; instrument=Instrument(lot=...) sets it",
             )
-        return pl.when(lots.is_finite()).then(lots).round().cast(pl.Int64)
+        return pl.when(lots.is_finite()).then(lots).round().cast(pl.Int64, strict=False)
 
     def _sorted(self, frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
         """By time; files that overlap show their common trades only now."""

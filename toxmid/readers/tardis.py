@@ -29,10 +29,7 @@ def _named(word: str) -> re.Pattern[str]:
 
 
 def _first_row(head: Head) -> Identity:
-    if len(head.lines) < 2:
-        return Identity()
-    row = dict(zip(head.header, head.lines[1].split(","), strict=False))
-    return Identity(row.get("exchange"), row.get("symbol"))
+    return Identity(head.first_row.get("exchange"), head.first_row.get("symbol"))
 
 
 def _tardis(name: str, dtypes: dict[str, Any], tables: Mapping[Kind, Table], **more: Any) -> Csv:

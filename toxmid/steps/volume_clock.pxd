@@ -16,7 +16,7 @@ from toxmid.steps.ranked cimport Ranked, ranked_below, ranked_expire, ranked_pus
 cdef enum:
     DAY = 86400
     MAX_DAYS = 31
-    MAX_CLOSES = 20000000       # buckets one trade may close: beyond it the bucket volume is a mistake
+    MAX_CLOSES = 1000000        # buckets one trade may close: beyond it the bucket volume is a mistake
 
 cdef struct BucketRow:          # every field is 8 bytes wide: int64 or double
     int64_t bucket
@@ -114,7 +114,7 @@ cdef inline void _roll_day(DayVolume *v, int64_t ts) noexcept nogil:
         covered = 1.0
         if v.first_ts // (DAY * <int64_t> SECOND) == v.day:
             covered = 1.0 - <double> (v.first_ts % (DAY * <int64_t> SECOND)) / (DAY * 1e9)
-        if covered > 0.5:
+        if covered > 0.5 and v.today > 0:       # 0 where every trade of a day was refused
             v.past[v.days % v.keep] = <double> v.today / covered
             v.days += 1
         v.day = day
@@ -239,6 +239,7 @@ cdef inline void _pass_over(VolumeClock *c) noexcept nogil:
 cdef inline int clock_prepare(VolumeClock *c, int64_t ts, double coins, int64_t lots) noexcept nogil:
     """Before a trade is poured: know the size of the bucket that is open, and refuse a trade that would close more
     buckets than can be meant."""
+    cdef int64_t next
     if lots <= 0:
         return 0
     if c.bucket_volume <= 0:
@@ -247,8 +248,10 @@ cdef inline int clock_prepare(VolumeClock *c, int64_t ts, double coins, int64_t 
         c.target = _target(c, ts, coins, lots)
         if c.skip > 0:
             _pass_over(c)
-    if c.target and <double> lots * c.units > <double> c.target * MAX_CLOSES:
-        return ERR_RUNAWAY
+    if c.target and lots * <double> c.units > <double> c.target:
+        next = _target(c, ts, coins, lots)      # of all buckets that this trade opens; it may be far smaller
+        if lots * <double> c.units > <double> (next if next < c.target else c.target) * MAX_CLOSES:
+            return ERR_RUNAWAY
     return 0
 
 
