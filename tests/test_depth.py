@@ -40,7 +40,7 @@ def plain_bars(tables: Tables, mids: list[float], bps: float, size: float) -> li
             cost = NAN if math.isnan(mids[len(rows)]) else round_trip(market.book, size)
             rows.append(market.end_second(mids[len(rows)]) | {"round_trip_bps": cost})
             end += SECOND
-        {"trade": lambda price, coins, side, *_: side and market.trade(price, coins, side),
+        {"trade": lambda price, coins, side, *_: market.trade(price, coins, side, market.mid()),
          "book": market.row}[method](*arguments)  # fmt: skip
     return rows
 
@@ -69,7 +69,7 @@ def test_simulated_market(bps: float) -> None:
 ROWS = st.tuples(
     st.sampled_from([BID, ASK]), st.integers(-60, 60), st.sampled_from([0.0, 0.5, 1.0, 2.5, 7.0]), st.just(False)
 )
-PRINTS = st.tuples(st.sampled_from([BID, ASK]), st.integers(-40, 40), st.sampled_from([0.5, 1.0, 3.0]))
+PRINTS = st.tuples(st.sampled_from([BID, ASK, 0]), st.integers(-40, 40), st.sampled_from([0.5, 1.0, 3.0]))
 
 
 @settings(max_examples=60, deadline=None)
@@ -129,6 +129,34 @@ def test_depth_changes_by_what_is_added_traded_and_cancelled() -> None:
     ]  # fmt: skip
     assert bars["cancel_share"].to_list() == [None, None, 4 / 6, 0.5]
     assert bars["depth_ask"].to_list() == [10.0, 10.0, 4.0, 4.0]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    levels=st.lists(st.tuples(st.sampled_from([BID, ASK]), st.integers(1, 700_000), st.booleans()), max_size=25),
+    changes=st.lists(st.tuples(st.integers(0, 40), st.sampled_from([0.0, 1.0, 4.0])), max_size=8),
+    size=st.sampled_from([0.5, 3.0, 9.0]),
+)  # fmt: skip
+def test_levels_that_are_near_in_bps_and_far_in_ticks(
+    levels: list[tuple[int, int, bool]], changes: list[tuple[int, float]], size: float
+) -> None:
+    """On a tick of a hundred-millionth of the price 50 bps are half a million ticks: beyond the window of near levels."""
+    placed = [(side, round(100.0 - side * 1e-6 * far, 6)) for side, far, _ in levels]
+    rows = [(START, side, 100.0 - side * 1e-6, 1.0, True) for side in (BID, ASK)]
+    rows += [(START, *level, 1.0, True) for level, row in zip(placed, levels, strict=True) if not row[2]]
+    rows += [(START + SECOND // 2, *level, 2.0, False) for level, row in zip(placed, levels, strict=True) if row[2]]
+    for number, (which, amount) in enumerate(changes):
+        if which < len(placed):
+            rows.append((START + (number + 3) * SECOND // 2, *placed[which], amount, False))
+    if changes:  # at last a whole new book
+        rows += [
+            (START + 6 * SECOND, side, 100.0 - side * 1e-6 * far, 3.0, True)
+            for side in (BID, ASK)
+            for far in (1, 80_000)
+        ]
+    rows.append((START + 8 * SECOND + 1, BID, 50.0, 1.0, False))
+    table = pl.DataFrame(rows, schema=["ts", "side", "price", "size", "snapshot"], orient="row")
+    check({"book": canonical(table, "book")}, Params(depth_bps=40.0, cost_size=size), Instrument(tick=1e-6))
 
 
 def test_no_book_no_depth() -> None:

@@ -541,3 +541,42 @@ def test_liquidation_without_its_trade_is_counted() -> None:
     engine.finish()
     assert engine.tally()["liquidations_unmatched"] == 1
     assert engine.take_bars()["liq_sell_volume"].sum() == 5.0
+
+
+# --- no drift --------------------------------------------------------------------------------------------------------
+
+
+def test_a_billion_trades_before_leave_no_trace() -> None:
+    """Sums since the beginning are only ever used as differences. A first trade as large as a billion usual ones and a
+    book that has seen as much go bring them to where a billion events bring them; what is of the last bar or the last
+    minute is then still what plain sums say."""
+    engine, market = Engine(Params(cost_size=1.0)), []
+    rng = np.random.default_rng(3)
+    sizes = rng.integers(1, 100, 1200) / 100
+    engine.book(START, 1, 99.99, 5e8, True)
+    engine.book(START, -1, 100.01, 5.0, True)
+    engine.trade(START + 1, 99.99, 5e8, -1)
+    engine.book(START + 1, 1, 99.99, 5.0)
+    for k, size in enumerate(sizes.tolist()):
+        ts, side = START + SECOND + k * SECOND // 4 + 1, 1 if k % 3 else -1
+        price = 100.01 if side > 0 else 99.99
+        engine.trade(ts, price, size, side)
+        engine.book(ts, -side, price, 5.0 - size)
+        engine.book(ts + 1000, -side, price, 5.0)
+        engine.book(ts + 1000, 1, 100.0, float(k // 52 % 2))  # so that the mid moves
+        market.append((ts, size, side))
+    engine.finish()
+    bars = engine.take_bars()
+    tape = pl.DataFrame(market, schema=["ts", "size", "side"], orient="row")
+    ends = np.array(times(bars))
+    assert (bars["impact_bps"].abs() > 0).sum() > 50
+    for row in range(90, bars.height):
+        inside = tape.filter((pl.col("ts") > ends[row] - SECOND) & (pl.col("ts") <= ends[row]))
+        minute = tape.filter((pl.col("ts") > ends[row] - 60 * SECOND) & (pl.col("ts") <= ends[row]))
+        bar = bars.row(row, named=True)
+        for name, side in (("ask_traded", 1), ("bid_traded", -1)):
+            assert bar[name] == pytest.approx(inside.filter(side=side)["size"].sum(), rel=1e-9, abs=1e-9)
+        assert bar["buy_volume"] == pytest.approx(inside.filter(side=1)["size"].sum(), rel=1e-15)
+        if bar["impact_bps"]:
+            expected = abs(bar["impact_bps"]) / minute["size"].sum()
+            assert bar["bps_per_volume"] == pytest.approx(expected, rel=1e-8)

@@ -223,7 +223,7 @@ def test_units(scale: float, seed: int) -> None:
     [
         ({"bar": "1500ms"}, ParameterError, "no multiple"),
         ({"bar": "soon"}, ParameterError, "bar is not a length of time"),
-        ({"terms": ["ofi"]}, ParameterError, "no such term"),
+        ({"terms": ["vpin"]}, ParameterError, "no such term"),
         ({"terms": []}, ParameterError, "no such term"),
         ({"lags": -1}, ParameterError, "lags"),
         ({"lags": 10_000}, ParameterError, "lags"),
@@ -284,3 +284,36 @@ def test_the_cascade_of_october_2025_moved_more_per_money(shared_data: Path) -> 
     assert result.ratio > 1
     assert result.stress.bps_per_10m > 3 * result.calm.bps_per_10m
     assert result.kyle.bps / result.kyle.bse > 3
+
+
+def test_order_flow_imbalance_is_a_term_where_it_is_asked_for() -> None:
+    """The slope of Cont, Kukanov and Stoikov; bars in which it is not known are left out."""
+    bars = market(flow=2.0, noise=1.0)
+    rng = np.random.default_rng(4)
+    ofi = rng.normal(size=bars.height)
+    moved = bars.with_columns(mid=pl.col("mid") * np.exp(1e-4 * np.cumsum(5.0 * ofi)), ofi=ofi)
+    both = impact(moved, bar="1s", terms=["flow", "ofi"])
+    assert abs(both.params["ofi"] - 5.0) < 4 * both.bse["ofi"] < 0.5
+    assert abs(both.params["flow"] - 2.0) < 4 * both.bse["flow"] < 0.5
+    alone = impact(moved, bar="10s", terms=["ofi"])
+    sums = ofi.reshape(-1, 10).sum(axis=1)[1:]
+    moves = 1e4 * np.diff(np.log(moved["mid"].to_numpy()[9::10]))
+    slope = np.linalg.lstsq(np.stack([np.ones(sums.size), sums], axis=1), moves, rcond=None)[0][1]
+    assert alone.params["ofi"] == pytest.approx(slope, rel=1e-9)
+    holes = moved.with_columns(ofi=pl.when(pl.int_range(pl.len()) % 100 == 7).then(None).otherwise("ofi"))
+    assert impact(holes, bar="1s", terms=["ofi"]).dropped == 1 + 60
+    assert impact(moved, bar="1s").terms == TERMS  # only where it is asked for
+    with pytest.raises(DataError, match="ofi"):
+        impact(bars, terms=["ofi"])
+
+
+def test_turnover_is_of_all_that_traded() -> None:
+    """Trades of unknown side are turnover, too; and so is what traded while there was no mid."""
+    bars = market(600)
+    half = pl.col("buy_volume", "sell_volume") / 2
+    hidden = bars.with_columns(unknown_volume=(pl.col("buy_volume") + pl.col("sell_volume")) / 2).with_columns(half)
+    assert impact(hidden, terms=["flow"]).amihud == pytest.approx(impact(bars, terms=["flow"]).amihud, rel=1e-12)
+    gone = pl.int_range(pl.len()) % 10 == 3
+    torn = bars.with_columns(price=pl.col("mid"), mid=pl.when(~gone).then("mid"))
+    assert impact(torn, terms=["flow"]).amihud == pytest.approx(impact(bars, terms=["flow"]).amihud, rel=1e-12)
+    assert amihud(torn)["amihud"].equals(amihud(bars)["amihud"], null_equal=True)

@@ -167,8 +167,10 @@ class TwoEngines(RuleBasedStateMachine):
                 inside(rows[f"depth_{side}_{near}bps"], 0.0, rows[f"depth_{side}_{far}bps"])
         for name in ("sign_acf_1", "sign_acf_10", "sign_acf_100"):
             inside(rows[name], -2.0, 1.0)
-        for name in ("buy_volume", "sell_volume", "unknown_volume", "liq_buy_volume", "liq_sell_volume", "trades"):
+        for name in ("buy_volume", "sell_volume", "unknown_volume", "trades", "sweeps", "sweep_volume"):
             assert (rows[name] >= 0).all(), name
+        for name in ("liq_buy_volume", "liq_sell_volume"):
+            assert not (rows[name] < 0).any(), name
         closed = np.frombuffer(buckets, np.dtype(_core.BUCKET_FIELDS))
         inside(closed["vpin"], 0.0, 1.0)
         inside(closed["imbalance"], -1.0, 1.0)

@@ -30,7 +30,7 @@ def plain_z(spreads: Floats, minute: int) -> float:
     usual[0] = NAN  # a minute is known once another lies before it
     if minute >= 3 * DAY:
         into = minute % 15
-        starts = [minute - 1 - day * DAY - into - 15 for day in range(1, 29)]
+        starts = [minute - into - 15 - day * DAY for day in range(1, 29)]
         known = np.concatenate([usual[max(start, 0) : max(start + 45, 0)] for start in starts])
     else:
         known = usual[:minute]

@@ -298,6 +298,33 @@ def test_days_of_which_every_trade_was_refused_are_no_days() -> None:
     assert engine.take_buckets().height == 1 + (2e5 - 162_800) // 800
 
 
+def test_counts_do_not_drift() -> None:
+    """As many lots as a billion trades of two hundred million bring: every bucket is still what exact fractions say."""
+    rng = np.random.default_rng(8)
+    trades = [(i, Fraction(int(lots)), int(side)) for i, (lots, side) in enumerate(
+        zip(rng.integers(1, 10**15, 400), rng.choice([1, -1, 0], 400), strict=True))]  # fmt: skip
+    assert sum(size for _, size, _ in trades) > 10**17
+    clock = reference(trades, bucket_volume=Fraction(10**14 + 1), window=50)
+    buckets = vpin(table(trades), bucket_volume=float(10**14 + 1), window=50, instrument=Instrument(lot=1.0))
+    assert buckets.height == len(clock.closed) > 1900
+    assert_same(buckets, clock)
+
+
+def test_fractions_of_bulk_volume_do_not_drift() -> None:
+    """They are no whole numbers, so the running sum is renewed: after a hundred thousand buckets it is its window's."""
+    rng = np.random.default_rng(9)
+    count = 400_000
+    price = 1e4 + np.round(np.cumsum(rng.normal(0, 1, count)), 2)
+    ts = START + np.arange(count) * SECOND - 1
+    frame = pl.DataFrame({"ts": ts, "price": price, "size": rng.integers(1, 90, count) / 10, "side": 0})
+    buckets = vpin(frame, bucket_volume=17.7, window=50, classify="bvc_t", bar="1s")
+    assert buckets.height > 100_000
+    gap = (buckets["buy_volume"] - buckets["sell_volume"]).abs().to_numpy()
+    for end in (buckets.height, buckets.height - 1, buckets.height - 27, buckets.height - 49):
+        exact = math.fsum(gap[end - 50 : end]) / math.fsum(buckets["volume"][end - 50 : end])
+        assert buckets["vpin"][end - 1] == pytest.approx(exact, rel=1e-13)
+
+
 # --- several starts --------------------------------------------------------------------------------------------------
 
 

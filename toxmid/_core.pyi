@@ -89,6 +89,7 @@ class Core:
     def venues(self) -> dict[int | str, dict[str, Any]]: ...  # other venues by number, "index" and "mark"
     def peek_weights(self) -> dict[int | str, float]: ...
     def open_bucket(self) -> dict[str, Any]: ...
+    def first_bucket(self) -> dict[str, Any] | None: ...  # time and price of the trade that opened it
     def open_episodes(self) -> dict[str, int]: ...  # kind: onset, ns
     def feed_figures(self) -> dict[str, float]: ...  # counts, and volumes in base coin
     def warmth(self) -> dict[str, int]: ...  # days, minutes, values, steps

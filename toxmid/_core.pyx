@@ -60,7 +60,7 @@ cdef dict RULE_CODES = {
 
 cdef enum:
     MAX_BLOCKS = 160
-    LAYOUT = 3                  # raised whenever the meaning of the state changes: older snapshots are refused
+    LAYOUT = 4                  # raised whenever the meaning of the state changes: older snapshots are refused
 
 OTHER_VENUE_LIMIT = OTHER_VENUES
 
@@ -688,6 +688,7 @@ cdef class Core:
         m.flow.grace = params.duration_ns("match_grace")
         m.flow.half_life = params.toxic_half_life
         m.flow.coins_per_unit = 1.0
+        m.flow.price_slack = 0.5 * (instrument.tick or 0.0)
         m.set.stale = params.duration_ns("stale_memory") * 1e-9
         m.set.toxic_score = params.toxic_score
         _others_init(&m.others, params, &m.implied.p)
@@ -989,6 +990,15 @@ cdef class Core:
             "bucket": c.closed, "ts_open": c.ts_open if c.filled else None, "volume": c.coins,
             "filled": <double> c.filled / <double> c.target if c.target else None, "warmup_volume": c.warmup_coins,
         }
+
+    def first_bucket(self):
+        """first_bucket()
+
+        The trade (with bulk classification, the bar) with which the volume clock began: time and price; None: it has not.
+        Another start gives other values of VPIN.
+        """
+        cdef VolumeClock *c = &self.m.clock
+        return {"ts": c.start_ts, "price": c.start_price} if c.start_ts else None
 
     def open_episodes(self):
         """open_episodes()

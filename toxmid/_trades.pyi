@@ -28,12 +28,15 @@ def claim_orders(
     ts: npt.NDArray[np.int64],
     side: npt.NDArray[np.int8],
     units: npt.NDArray[np.float64],
+    price: npt.NDArray[np.float64],
     record_ts: npt.NDArray[np.int64],
     record_side: npt.NDArray[np.int8],
     record_units: npt.NDArray[np.float64],
+    record_price: npt.NDArray[np.float64],
     window: int,
     grace: int,
     slack: float,
+    price_slack: float,
     out: npt.NDArray[np.float64],
 ) -> int: ...
 def add_markouts(

@@ -67,12 +67,15 @@ def claim_orders(
     const int64_t[::1] ts,          # ns, never decreasing
     const int8_t[::1] side,
     const double[::1] units,
+    const double[::1] price,        # mean
     const int64_t[::1] record_ts,   # ns, never decreasing
     const int8_t[::1] record_side,
     const double[::1] record_units,
+    const double[::1] record_price,
     int64_t window,
     int64_t grace,
     double slack,
+    double price_slack,
     double[::1] out,
 ):
     """Write to `out` the units of each taker order that liquidation records claim; as many records as found no trade."""
@@ -82,34 +85,36 @@ def claim_orders(
     cdef Order order
     cdef double forced
     cdef int code = 0
-    if not (side.shape[0] == units.shape[0] == out.shape[0] == n):
-        raise ValueError("ts, side, units and out must have one length")
-    if not (record_side.shape[0] == record_units.shape[0] == m):
-        raise ValueError("record_ts, record_side and record_units must have one length")
+    if not (side.shape[0] == units.shape[0] == price.shape[0] == out.shape[0] == n):
+        raise ValueError("ts, side, units, price and out must have one length")
+    if not (record_side.shape[0] == record_units.shape[0] == record_price.shape[0] == m):
+        raise ValueError("columns of the records must have one length")
     memset(&flow, 0, sizeof(Flow))
     memset(&tally, 0, sizeof(Tally))
     memset(&order, 0, sizeof(Order))
     flow.window = window
     flow.grace = grace
     flow.slack = slack
-    flow.half_life = flow.coins_per_unit = order.coins = order.notional = 1.0
+    flow.price_slack = price_slack
+    flow.half_life = flow.coins_per_unit = 1.0
     flow.feed = True
     with nogil:
         for i in range(n):
             while j < m and record_ts[j] < ts[i]:
-                flow_record(&flow, record_ts[j], record_side[j], record_units[j], &tally)
+                flow_record(&flow, record_ts[j], record_side[j], record_units[j], record_price[j], &tally)
                 j += 1
             if i >= RING:           # the order that leaves the ring: nothing can claim it any more
                 out[i - RING] = (<Print *> flow.prints.data)[i & (RING - 1)].matched
             order.ts = ts[i]
             order.side = side[i]
-            order.units = units[i]
+            order.units = order.coins = units[i]
+            order.notional = units[i] * price[i]
             code = flow_order(&flow, &order, &tally, NULL, &forced)
             if code < 0:
                 break
         if code == 0:
             while j < m:
-                flow_record(&flow, record_ts[j], record_side[j], record_units[j], &tally)
+                flow_record(&flow, record_ts[j], record_side[j], record_units[j], record_price[j], &tally)
                 j += 1
             for i in range(n - RING if n > RING else 0, n):
                 out[i] = (<Print *> flow.prints.data)[i & (RING - 1)].matched

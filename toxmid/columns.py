@@ -41,10 +41,12 @@ BARS: Final[tuple[Column, ...]] = (
     Column("buy_volume", "base coin", "bought by takers"),
     Column("sell_volume", "base coin", "sold by takers"),
     Column("unknown_volume", "base coin", "of unknown side"),
-    Column("liq_buy_volume", "base coin", "forced buys: of the feed; inferred where there is none"),
-    Column("liq_sell_volume", "base coin", "forced sells: of the feed; inferred where there is none"),
+    Column("liq_buy_volume", "base coin", "forced buys: of the feed; inferred where there is none, and null for what "
+           "traded before anything can be inferred"),
+    Column("liq_sell_volume", "base coin", "forced sells, likewise"),
     Column("imbalance", "-1 to 1", "signed over total taker volume, 30 s memory"),
-    Column("ofi", "base coin", "order-flow imbalance at the touch, sum over the bar", "10.1093/jjfinec/nbt003"),
+    Column("ofi", "base coin", "order-flow imbalance at the touch, sum over the bar; null without a touch",
+           "10.1093/jjfinec/nbt003"),
     Column("depth_bid", "base coin", "resting within Params.depth_bps below the mid"),
     Column("depth_ask", "base coin", "resting within Params.depth_bps above the mid"),
     Column("vpin", "0 to 1", "of the last buckets closed by then", "10.1093/rfs/hhs053"),
@@ -96,6 +98,9 @@ BARS: Final[tuple[Column, ...]] = (
     Column("ask_traded", "base coin", ""),
     Column("ask_cancelled", "base coin", ""),
     Column("cancel_share", "0 to 1", "cancelled over cancelled and traded, both sides"),
+    Column("sweeps", "1", "taker orders (prints of one time and side) that traded at two prices or more, or more than "
+           "rested at the best one"),
+    Column("sweep_volume", "base coin", "taken by them"),
 )  # fmt: skip
 
 # One row per closed episode, in the order in which they closed.

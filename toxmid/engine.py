@@ -31,7 +31,7 @@ _PERHAPS_NEVER = ("ts_tightened",)  # times that the core writes as 0 where ther
 _FLAGS = ("gap",)
 _INTEGER_FIELDS = ("trades", "bucket")
 # Where nothing is known yet, sums are sums of nothing and stay 0; everything else is null.
-_NEVER_NULL = ("buy_volume", "sell_volume", "unknown_volume", "liq_buy_volume", "liq_sell_volume", "volume")
+_NEVER_NULL = ("buy_volume", "sell_volume", "unknown_volume", "volume")
 
 
 def _typed(series: pl.Series) -> pl.Series:

@@ -22,6 +22,8 @@ from toxmid.tapes import as_frame
 __all__ = ["TERMS", "ImpactResult", "Slope", "amihud", "impact"]
 
 TERMS: Final = ("flow", "stress_flow", "sqrt_flow")
+_ON_DEMAND: Final = ("ofi",)  # explains much of the move at the same time, and so takes from what flow would explain
+_OPTIONAL: Final = ("unknown_volume", "price", "ofi")
 _COLUMNS: Final = ("ts", "mid", "buy_volume", "sell_volume")
 _BPS: Final = 1e4
 _TEN_MILLION: Final = 1e7
@@ -143,7 +145,7 @@ def impact(
 
     .. math::
 
-        \\Delta m_k = a + b_1 Q_k + b_2 Q_k 1\\{stress_k\\} + b_3 \\, sgn(Q_k) \\sqrt{|Q_k|} + e_k
+        \\Delta m_k = a + b_1 Q_k + b_2 Q_k 1\\{stress_k\\} + b_3 \\, sgn(Q_k) \\sqrt{|Q_k|} + b_4 OFI_k + e_k
 
     where :math:`\\Delta m_k` is the log return of the mid over bar k in basis points and :math:`Q_k` the volume that
     takers bought minus the volume they sold, in base coin. Beside this regression stand the simple slopes of the move
@@ -152,14 +154,16 @@ def impact(
     Parameters
     ----------
     replay_or_bars : Replay or frame
-        A replay, or its ``bars``: columns ``ts`` (end of bar), ``mid``, ``buy_volume``, ``sell_volume`` and, for the
-        term ``"stress_flow"``, ``regime``.
+        A replay, or its ``bars``: columns ``ts`` (end of bar), ``mid``, ``buy_volume``, ``sell_volume``, for the term
+        ``"stress_flow"`` ``regime``, for ``"ofi"`` ``ofi``; ``unknown_volume`` counts in the turnover, at ``price``
+        where there is no mid.
     bar : str
         Length of the bars to regress on; a multiple of the step of the bars given.
-    terms : sequence of {"flow", "stress_flow", "sqrt_flow"}, optional
-        Terms beside the constant: :math:`b_1`, :math:`b_2`, :math:`b_3`. None: all that the bars can identify, so
-        without ``"stress_flow"`` where fewer than ten bars with flow were calm, or fewer than ten under stress.
-        The result's `terms` says which.
+    terms : sequence of {"flow", "stress_flow", "sqrt_flow", "ofi"}, optional
+        Terms beside the constant: :math:`b_1` to :math:`b_4`. None: of the first three all that the bars can identify,
+        so without ``"stress_flow"`` where fewer than ten bars with flow were calm, or fewer than ten under stress.
+        The result's `terms` says which. ``"ofi"`` is the order-flow imbalance at the touch [4]_; bars without it are
+        left out where it is asked for. Alone it gives that paper's slope, bps per coin.
     lags : int, optional
         Lags of the HAC covariance. None: :math:`\\lfloor 4 (T / 100)^{2/9} \\rfloor`.
     regime_at : {"start", "any"}
@@ -192,6 +196,8 @@ def impact(
        doi:10.1016/S1386-4181(01)00024-6
     .. [3] Newey, W. K. and West, K. D. (1987). A simple, positive semi-definite, heteroskedasticity and
        autocorrelation consistent covariance matrix. Econometrica 55. doi:10.2307/1913610
+    .. [4] Cont, R., Kukanov, A. and Stoikov, S. (2014). The price impact of order book events. Journal of Financial
+       Econometrics 12. doi:10.1093/jjfinec/nbt003
 
     Examples
     --------
@@ -210,7 +216,9 @@ def impact(
     """
     bars = _bars_of(replay_or_bars)
     windows = _aggregate(bars, nanoseconds(bar, name="bar"), regime_at)
-    used = windows.drop_nulls("move")
+    if "ofi" in (terms or ()) and "ofi" not in windows.columns:
+        raise DataError("bars lack columns", column="ofi", found=bars.columns, expected="ofi, as in a replay's bars")
+    used = windows.drop_nulls(["move", "ofi"] if "ofi" in (terms or ()) else ["move"])
     _check_enough(used, bar)
     lags = newey_west_lags(used.height, lags)
     chosen = _choose_terms(used, terms)
@@ -318,7 +326,8 @@ def _bars_of(source: Any) -> pl.DataFrame:
         raise DataError("bars lack columns", column=missing[0], found=bars.columns, expected=", ".join(_COLUMNS))
     ts = pl.col("ts").dt.epoch("ns") if isinstance(bars.schema["ts"], pl.Datetime) else pl.col("ts").cast(pl.Int64)
     regime = [pl.col("regime").cast(pl.String)] if "regime" in bars.columns else []
-    return bars.select(ts, *(pl.col(name).cast(pl.Float64).fill_nan(None) for name in _COLUMNS[1:]), *regime)
+    given = [*_COLUMNS[1:], *(name for name in _OPTIONAL if name in bars.columns)]
+    return bars.select(ts, *(pl.col(name).cast(pl.Float64).fill_nan(None) for name in given), *regime)
 
 
 def _aggregate(bars: pl.DataFrame, length: int, regime_at: str) -> pl.DataFrame:
@@ -335,17 +344,31 @@ def _aggregate(bars: pl.DataFrame, length: int, regime_at: str) -> pl.DataFrame:
         bars.with_columns(
             window=(pl.col("ts") - 1) // length,
             flow=pl.col("buy_volume") - pl.col("sell_volume"),
-            turnover=pl.col("mid") * (pl.col("buy_volume") + pl.col("sell_volume")),
+            turnover=_turnover(bars),
             stress=stress,
         )
         .with_columns(stress_before=pl.col("stress").shift(1, fill_value=False))
         .group_by("window", maintain_order=True)
-        .agg(pl.col("mid").last(), pl.col("flow", "turnover").sum(), stress=state, unknown=pl.col("flow").null_count())
+        .agg(
+            pl.col("mid").last(),
+            pl.col("flow", "turnover").sum(),
+            *([pl.when(pl.col("ofi").null_count() == 0).then(pl.col("ofi").sum())] if "ofi" in bars.columns else []),
+            stress=state,
+            unknown=pl.col("flow").null_count(),
+        )
     )
     # Across a hole in the bars there is a move, but nobody knows its flow.
     known = (pl.col("window").diff() == 1) & (pl.col("unknown") == 0)
     move = _BPS * (pl.col("mid").log() - pl.col("mid").log().shift(1))
     return windows.with_columns(move=pl.when(known).then(move))
+
+
+def _turnover(bars: pl.DataFrame) -> pl.Expr:
+    """Quote currency of all that traded, whoever the taker was."""
+    volume = pl.col("buy_volume") + pl.col("sell_volume")
+    if "unknown_volume" in bars.columns:
+        volume += pl.col("unknown_volume").fill_null(0.0)
+    return (pl.coalesce("mid", "price") if "price" in bars.columns else pl.col("mid")) * volume
 
 
 def _check_step(ts: pl.Series, length: int) -> None:
@@ -373,9 +396,10 @@ def _check_enough(used: pl.DataFrame, bar: str) -> None:
 
 def _choose_terms(used: pl.DataFrame, asked: Sequence[str] | None) -> tuple[str, ...]:
     """The terms asked for, if the bars can tell them apart; by default, all those that they can."""
-    strange = [term for term in asked or () if term not in TERMS]
+    known = (*TERMS, *_ON_DEMAND)
+    strange = [term for term in asked or () if term not in known]
     if strange or (asked is not None and not asked):
-        raise ParameterError("no such term of the regression", found=strange or asked, expected=f"some of {TERMS}")
+        raise ParameterError("no such term of the regression", found=strange or asked, expected=f"some of {known}")
     chosen: tuple[str, ...] = ()
     for term in TERMS if asked is None else dict.fromkeys(asked):
         if _is_identified(used, (*chosen, term)):
@@ -409,6 +433,7 @@ def _design(used: pl.DataFrame, terms: Sequence[str]) -> pl.DataFrame:
         "flow": flow,
         "stress_flow": flow * pl.col("stress"),
         "sqrt_flow": flow.sign() * flow.abs().sqrt(),
+        "ofi": pl.col("ofi"),
     }
     return used.select(pl.lit(1.0).alias("const"), *(columns[term].alias(term) for term in terms))
 

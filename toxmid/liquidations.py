@@ -31,9 +31,11 @@ def match_liquidations(
     """Share of each trade that a liquidation feed accounts for: the liquidation flag that venues leave out.
 
     Trades of one time and side are one taker order. A record claims orders of its own side that traded at most `window`
-    before it: the latest run of them whose sizes add up to its own exactly, else those that traded last; what it lacks
-    it claims of orders up to `grace` after it. This is how the engine matches a feed, without what it infers for feeds
-    that show one record a second only: of those, less is found than there was.
+    before it: the latest run of them whose sizes add up to its own exactly, at its price if there is one (their mean
+    within half a tick) and else at any, for some venues publish the bankruptcy price; else those that traded last, at
+    its price (within two ticks) before others. What it lacks it claims of orders up to `grace` after it. This is how
+    the engine matches a feed, without what it infers for feeds that show one record a second only: of those, less is
+    found than there was.
 
     Parameters
     ----------
@@ -47,7 +49,8 @@ def match_liquidations(
     grace : str
         How long after its record it may still trade.
     instrument : Instrument, optional
-        Where the market is inverse, sizes are compared in contracts. None: as the trades' lots tell.
+        Where the market is inverse, sizes are compared in contracts. None: as the trades' lots tell. Without a tick a
+        millionth of the price stands for half of one.
 
     Returns
     -------
@@ -84,11 +87,13 @@ def match_liquidations(
     units, records = _units(tape, market)[good], _units(feed, market)[real]
     ts, side = tape["ts"][good], tape["side"][good]
     first = np.flatnonzero((np.diff(ts, prepend=-1) != 0) | (np.diff(side, prepend=np.int8(0)) != 0))
-    orders = np.add.reduceat(units, first) if first.size else units
+    coins, notional = tape["size"][good], (tape["price"] * tape["size"])[good]
+    orders, coins, notional = (np.add.reduceat(x, first) if first.size else x for x in (units, coins, notional))
     claimed = np.zeros(first.size)
     claim_orders(
-        ts[first], side[first], orders, feed["ts"][real], feed["side"][real], records, *lengths,
-        _slack(units, market), claimed,
+        ts[first], side[first], orders, notional / coins,
+        feed["ts"][real], feed["side"][real], records, feed["price"][real],
+        *lengths, _slack(units, market), 0.5 * (market.tick or 0.0), claimed,
     )  # fmt: skip
     share = np.full(good.size, np.nan)
     share[good] = np.repeat(np.minimum(claimed / orders, 1.0), np.diff(np.append(first, ts.size)))

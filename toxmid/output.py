@@ -60,6 +60,7 @@ def build_manifest(
     request: Mapping[str, Any] | None = None,
     warm_up: Mapping[str, Any] | None = None,
     open_bucket: Mapping[str, Any] | None = None,
+    first_bucket: Mapping[str, Any] | None = None,
     open_episodes: Sequence[Mapping[str, Any]] = (),
     memory: Any = None,
     liquidation_feed: Mapping[str, Any] | None = None,
@@ -81,6 +82,8 @@ def build_manifest(
         How much history each trailing reference had, e.g. ``{"vpin_rank": {"has": 2.5, "needs": 90.0, "unit": "d"}}``.
     open_bucket : mapping, optional
         The volume bucket that was open at the end.
+    first_bucket : mapping, optional
+        The trade with which the first volume bucket opened: another start gives other values of VPIN.
     open_episodes : sequence of mapping
         Episodes that were open at the end.
     memory : optional
@@ -112,6 +115,7 @@ def build_manifest(
         "counts": counts or {},
         "warm_up": warm_up or {},
         "open_bucket": open_bucket,
+        "first_bucket": first_bucket,
         "open_episodes": list(open_episodes),
         "memory": memory,
         "liquidation_feed": liquidation_feed,

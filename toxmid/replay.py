@@ -443,6 +443,7 @@ def _result(
         request=request,
         warm_up=engine.warm_up(),
         open_bucket=engine.open_bucket(),
+        first_bucket=engine.first_bucket(),
         liquidation_feed=engine.feed_completeness(),
         open_episodes=[{"kind": kind, "ts_start": ns} for kind, ns in engine.open_episodes().items()],
         memory=engine.memory(),

@@ -146,7 +146,7 @@ def depth(bars: pl.DataFrame, kind: Depth) -> pl.Series:
 
 def signed_flow(bars: pl.DataFrame, kind: Depth) -> tuple[_Floats, _Floats]:
     """Signed taker flow of each bar in units of `depth`: of liquidations, and other. Zero while no depth is known."""
-    forced = pl.col("liq_buy_volume") - pl.col("liq_sell_volume")
+    forced = pl.col("liq_buy_volume").fill_null(0.0) - pl.col("liq_sell_volume").fill_null(0.0)
     other = pl.col("buy_volume") - pl.col("sell_volume") - forced
     unit = depth(bars, kind)
     known = (unit > 0).fill_null(False)

@@ -116,7 +116,9 @@ def vpin(
     ----------
     .. [1] Easley, D., López de Prado, M. M. and O'Hara, M. (2012). Flow toxicity and liquidity in a high-frequency
        world. Review of Financial Studies 25. doi:10.1093/rfs/hhs053
-    .. [2] Bambade, A. (2019). Journal of Mathematical Finance 9. Values change with the first trade counted.
+    .. [2] Bambade, A. and Wu, K. (2019). An assessment of the prediction quality of VPIN. In: Advanced Analytics and
+       Artificial Intelligence Applications. doi:10.5772/intechopen.86532; Bambade, A. (2019). A new way to compute the
+       probability of informed trading. Journal of Mathematical Finance 9. doi:10.4236/jmf.2019.94032
 
     Examples
     --------

@@ -157,6 +157,7 @@ _RANGES = {
     "unknown_volume": (0.0, math.inf),
     "liq_buy_volume": (0.0, math.inf),
     "liq_sell_volume": (0.0, math.inf),
+    "sweep_volume": (0.0, math.inf),
     "spread_mean_bps": (0.0, math.inf),
     "excess_impact": (0.0, math.inf),
     "implied_mid": (0.0, math.inf),

@@ -53,18 +53,43 @@ def order_flow(before: Touch, after: Touch) -> float:
 
 
 @dataclass
+class TakerOrder:
+    """Prints of one time and side that follow each other."""
+
+    ts: int
+    side: int
+    met: Touch
+    prints: list[tuple[float, float]] = field(default_factory=list)
+
+    @property
+    def size(self) -> float:
+        return math.fsum(size for _, size in self.prints)
+
+    @property
+    def sweeps(self) -> bool:
+        """Did it trade at two prices or more, or more than rested at the best one?"""
+        rested = {1: self.met.ask_size, -1: self.met.bid_size, 0: NAN}[self.side]
+        deeper = not math.isnan(self.met.mid) and self.size > rested
+        return self.side != 0 and (len({price for price, _ in self.prints}) > 1 or deeper)
+
+
+@dataclass
 class Tape:
     """What happened, in order."""
 
     touches: list[Touch] = field(default_factory=list)
     flows: list[tuple[int, float]] = field(default_factory=list)
     trades: list[tuple[int, float, float, int, float, bool]] = field(default_factory=list)  # ..., mid met, is it quoted
+    orders: list[TakerOrder] = field(default_factory=list)
 
     def trade(self, ts: int, price: float, size: float, side: int) -> None:
         if not is_price(price) or not is_size(size) or size == 0:
             return
         standing = self.touches[-1] if self.touches else Touch(ts)
         self.trades.append((ts, price, size, side, standing.mid, standing.quoted))
+        if not self.orders or (self.orders[-1].ts, self.orders[-1].side) != (ts, side):
+            self.orders.append(TakerOrder(ts, side, standing))
+        self.orders[-1].prints.append((price, size))
         last = {mine: next((t[1] for t in reversed(self.trades) if t[3] == mine), None) for mine in (1, -1)}
         if side and not standing.quoted and last[1] is not None and last[-1] is not None:
             low, high = sorted((last[1], last[-1]))
@@ -98,6 +123,7 @@ def bar(tape: Tape, end: int, begin: int) -> Bar:
     past = tape.trades[: bisect.bisect_right(tape.trades, end, key=lambda trade: trade[0])]
     inside = past[bisect.bisect_right(past, end - SECOND, key=lambda trade: trade[0]) :]
     ago = touch_at(tape, end - 60 * SECOND).mid
+    swept = [order.size for order in tape.orders if order.sweeps and end - SECOND < order.ts <= end]
     return {
         "ts": end,
         "bid": now.bid, "bid_size": now.bid_size, "ask": now.ask, "ask_size": now.ask_size, "mid": now.mid,
@@ -110,9 +136,21 @@ def bar(tape: Tape, end: int, begin: int) -> Bar:
             f"{name}_volume": math.fsum(size for _, _, size, side, _, _ in inside if side == sign)
             for name, sign in (("buy", 1), ("sell", -1), ("unknown", 0))
         },
-        "ofi": math.fsum(flow for ts, flow in tape.flows if end - SECOND < ts <= end) if now.quoted else NAN,
+        "ofi": order_flow_of(tape, begin, end),
+        "sweeps": len(swept),
+        "sweep_volume": math.fsum(swept),
         "impact_bps": 1e4 * math.log(now.mid / ago),
     }  # fmt: skip
+
+
+def order_flow_of(tape: Tape, begin: int, end: int) -> float:
+    """Sum over the bar; unknown where no quoted market with a mid stood in it."""
+    stood = [touch_at(tape, begin), *(touch for touch in tape.touches if begin < touch.since <= end)]
+    until = [*(touch.since for touch in stood[1:]), end + 1]
+    seen = any(not math.isnan(touch.mid) and stop > touch.since for touch, stop in zip(stood, until, strict=True))
+    if not (touch_at(tape, end).quoted and seen):
+        return NAN
+    return math.fsum(flow for ts, flow in tape.flows if end - SECOND < ts <= end)
 
 
 def touch_at(tape: Tape, moment: int) -> Touch:

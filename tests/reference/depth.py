@@ -68,10 +68,16 @@ class Market:
     stood: dict[int, dict[float, float]] = field(default_factory=dict)  # before the open message
     snapshot: bool = False  # the open message has one
 
-    def trade(self, price: float, size: float, taker: int) -> None:
-        split = self.splits[-taker]
-        if -taker * (price - split.limit) >= 0:
-            split.prints.append(size)
+    def trade(self, price: float, size: float, taker: int, mid: float) -> None:
+        """A taker of unknown side took from the side on which its price lies."""
+        if not taker:
+            taker = (price > mid) - (price < mid)
+        if taker and -taker * (price - self.splits[-taker].limit) >= 0:
+            self.splits[-taker].prints.append(size)
+
+    def mid(self) -> float:
+        bid, ask = self.book.best(BID), self.book.best(ASK)
+        return NAN if bid is None or ask is None or bid >= ask else 0.5 * (bid + ask)
 
     def row(self, side: int, price: float, size: float, snapshot: bool, gap: bool = False) -> None:
         """Within a message single rows count, but for one with a snapshot, which counts as a whole. Where updates were

@@ -90,7 +90,7 @@ def moves(bars: Bars, usual_spread: Floats) -> tuple[Floats, npt.NDArray[np.bool
     strength = np.nan_to_num(np.abs(move) / (rms * math.sqrt(5 / 60)))
     moved = (strength > p.move_sigmas) & (np.abs(move) > usual_spread)
     net, volume = np.abs(last(bars.flow, 5)), last(bars.volume, 5)
-    depth = np.where(ago(bars["imbalance"], 5) < 0, ago(bars["depth_bid"], 5), ago(bars["depth_ask"], 5))
+    depth = np.where(move > 0, ago(bars["depth_ask"], 5), ago(bars["depth_bid"], 5))
     bare = strength > p.move_sigmas * np.sqrt(volume / (mean_volume / 12))
     cancelled, traded = (
         np.where(move > 0, *(last(np.nan_to_num(bars[f"{side}_{what}"]), 5) for side in ("ask", "bid")))
@@ -107,7 +107,7 @@ def moves(bars: Bars, usual_spread: Floats) -> tuple[Floats, npt.NDArray[np.bool
 def cascade_rate(bars: Bars, usual_volume: Floats) -> Floats:
     """Toxic volume a second, 60 s memory, over what is normal."""
     rate, out = 0.0, np.zeros(bars.frame.height)
-    toxic = bars["liq_buy_volume"] + bars["liq_sell_volume"]
+    toxic = np.nan_to_num(bars["liq_buy_volume"] + bars["liq_sell_volume"])
     for t in range(out.size):
         rate = rate * math.exp(-1 / 60) + toxic[t] * (1 - math.exp(-1 / 60))
         out[t] = rate / (usual_volume[t] / 60) if usual_volume[t] > 0 else 0.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from math import isnan, nan
 
 REMEMBERED = 4096
 WAITING = 32
@@ -15,21 +16,23 @@ class Order:
     side: int
     lots: int
     claimed: int = 0
+    price: float = nan
 
 
 @dataclass
 class Matching:
     """Orders and records in order of time."""
 
+    half_tick: float
     window: int  # before a record, in which its orders are looked for
     grace: int  # after a record, in which its order may still come
     orders: list[Order] = field(default_factory=list)
     waiting: list[list[int]] = field(default_factory=list)  # time, side, lots that are still missing
     unmatched: int = 0
 
-    def order(self, ts: int, side: int, lots: int) -> None:
+    def order(self, ts: int, side: int, lots: int, price: float) -> None:
         """Records that wait too long are given up; the others claim of the new order, the oldest first."""
-        new = Order(ts, side, lots)
+        new = Order(ts, side, lots, price=price)
         self.orders.append(new)
         self.waiting = [record for record in self.waiting if record[2]]
         late = [record for record in self.waiting if record[0] + self.grace < ts]
@@ -39,13 +42,15 @@ class Matching:
             if record[1] == side:
                 record[2] -= self._claim(new, record[2])
 
-    def record(self, ts: int, side: int, lots: int) -> None:
-        """The latest orders that add up to it; else whatever of its side traded last; the rest waits."""
+    def record(self, ts: int, side: int, lots: int, price: float) -> None:
+        """The latest orders that add up to it, at its price before others; else whatever of its side traded last, near
+        its price before others; the rest waits."""
         held = self.orders[-(REMEMBERED - 1) :]
         near = [order for order in held if order.side == side and order.ts >= ts - self.window]
-        run = exact_run(near, lots)
+        run = self._exact_run(near, lots, price) or self._exact_run(near, lots, nan)
         left = lots
-        for order in run or reversed(near):
+        at_price = [order for order in near if abs(order.price - price) <= 4 * self.half_tick]
+        for order in run or [*reversed(at_price), *reversed(near)]:
             left -= self._claim(order, left)
         if left and len(self.waiting) == WAITING:
             self.unmatched += 1
@@ -58,12 +63,15 @@ class Matching:
         order.claimed += got
         return got
 
-
-def exact_run(orders: Sequence[Order], lots: int) -> Sequence[Order]:
-    """Neighbouring orders of which nothing is claimed yet and which add up to `lots`: the run that begins last."""
-    for start in reversed(range(len(orders))):
-        for stop in range(len(orders), start, -1):
-            run = orders[start:stop]
-            if not any(order.claimed for order in run) and sum(order.lots for order in run) == lots:
-                return run
-    return []
+    def _exact_run(self, orders: Sequence[Order], lots: int, price: float) -> Sequence[Order]:
+        """Neighbouring orders of which nothing is claimed yet, which add up to `lots` and whose mean price is `price`
+        (NaN: any): the run that begins last."""
+        for start in reversed(range(len(orders))):
+            for stop in range(len(orders), start, -1):
+                run = orders[start:stop]
+                if any(order.claimed for order in run) or sum(order.lots for order in run) != lots:
+                    continue
+                mean = sum(order.lots * order.price for order in run) / lots
+                if isnan(price) or abs(mean - price) <= self.half_tick:
+                    return run
+        return []

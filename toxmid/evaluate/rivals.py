@@ -238,7 +238,7 @@ def _vwap(bars: int) -> pl.Expr:
 
 
 def _toxic(half_life: float) -> pl.Expr:
-    forced = pl.col("liq_buy_volume") + pl.col("liq_sell_volume")
+    forced = (pl.col("liq_buy_volume") + pl.col("liq_sell_volume")).fill_null(0.0)
     weighted = (forced * pl.col("price")).fill_null(0.0).ewm_mean(half_life=half_life, adjust=False)
     weight = forced.ewm_mean(half_life=half_life, adjust=False)
     return pl.when(weight > 1e-12 * forced.cum_max()).then(weighted / weight)

@@ -86,7 +86,7 @@ def _manifest(parts: Sequence[Replay], counts: dict[str, Any]) -> dict[str, Any]
     first, last = parts[0].manifest, parts[-1].manifest
     inputs = [entry for part in parts for entry in part.manifest["inputs"]]
     order = list(INPUTS)
-    names = ("instrument", "warm_up", "open_bucket", "open_episodes", "memory", "liquidation_feed")
+    names = ("instrument", "warm_up", "open_bucket", "first_bucket", "open_episodes", "memory", "liquidation_feed")
     ended = {name: last[name] for name in names}
     return {
         **{name: value for name, value in first.items() if name not in ("state", "rows")},

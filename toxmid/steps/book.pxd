@@ -286,6 +286,33 @@ cdef inline int _put_far(Side *s, int64_t tick, double size, bint *stood) noexce
     return 0
 
 
+cdef inline double far_sum(const Side *s, int64_t limit) noexcept nogil:
+    """Base coin of the far levels up to a tick. Few limits reach out of the window: then the whole table is looked through."""
+    cdef const FarLevel *table = <const FarLevel *> s.far.data
+    cdef double total = 0
+    cdef int64_t i
+    if s.far_count == 0 or _inside(s, limit):
+        return 0.0
+    for i in range(s.far.used // <int64_t> sizeof(FarLevel)):
+        if table[i].size > 0 and (table[i].tick - limit) * s.sign >= 0:
+            total += table[i].size
+    return total
+
+
+cdef inline double far_next(const Side *s, int64_t *tick) noexcept nogil:
+    """Move `tick` to the first far level at or behind it; its size, 0 where there is none."""
+    cdef const FarLevel *table = <const FarLevel *> s.far.data
+    cdef int64_t i, found = -1
+    for i in range(s.far.used // <int64_t> sizeof(FarLevel)):
+        if table[i].size > 0 and not _better(s, table[i].tick, tick[0]) and (
+                found < 0 or _better(s, table[i].tick, table[found].tick)):
+            found = i
+    if found < 0:
+        return 0.0
+    tick[0] = table[found].tick
+    return table[found].size
+
+
 # --- moving the window -----------------------------------------------------------------------------------------------
 
 cdef inline int _lay_window(Side *s, int64_t base, int64_t window) noexcept nogil:
@@ -406,8 +433,8 @@ cdef inline double _near_depth(const Side *s) noexcept nogil:
     if s.count == 0:
         return 0.0
     if s.sign > 0:
-        return slots_sum(s, s.near_tick - s.base, s.best - s.base)
-    return slots_sum(s, s.best - s.base, s.near_tick - s.base)
+        return slots_sum(s, s.near_tick - s.base, s.best - s.base) + far_sum(s, s.near_tick)
+    return slots_sum(s, s.best - s.base, s.near_tick - s.base) + far_sum(s, s.near_tick)
 
 
 cdef inline bint _is_near(const Side *s, int64_t tick) noexcept nogil:

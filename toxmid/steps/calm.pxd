@@ -156,7 +156,7 @@ cdef inline void _tod_norm(Calm *c, int64_t n, int64_t minute_of_day) noexcept n
     cdef int64_t into = minute_of_day % 15
     if n >= TOD_MIN_DAYS * DAY_MINUTES:
         for day in range(1, TOD_DAYS + 1):
-            start = n - 1 - day * DAY_MINUTES - into - TOD_HALF
+            start = n - day * DAY_MINUTES - into - TOD_HALF      # the next minute would be number n
             stop = start + 15 + 2 * TOD_HALF
             for i in range(start if start > 0 else 0, stop if stop > 0 else 0):
                 if m[i].spread > 0:

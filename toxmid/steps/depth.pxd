@@ -10,7 +10,7 @@
 
 from libc.math cimport NAN, ceil, exp, floor, log
 from libc.stdint cimport int64_t
-from toxmid.steps.book cimport ASK, BID, Book, Side, book_price, count_up_to, side_next, slots_sum
+from toxmid.steps.book cimport ASK, BID, Book, Side, book_price, count_up_to, far_next, far_sum, side_next, slots_sum
 
 cdef enum:
     RUNGS = 5                   # one more is Params.depth_bps
@@ -81,12 +81,12 @@ cdef inline void _measure_side(Ladder *l, const Book *b, int which, double mid) 
         if (near - far) * s.sign >= 0:
             total += _between(s, near, far)
             near = far - s.sign
-        l.depth[which][k] = total
+        l.depth[which][k] = total + far_sum(s, far)
         if l.factors[which][k] == l.factors[which][RUNGS]:
-            asked = total
+            asked = l.depth[which][k]
     if asked < 0:
         far = _last_tick(b, which, mid * l.factors[which][RUNGS])
-        asked = _between(s, s.best, far) if (s.best - far) * s.sign >= 0 else 0.0
+        asked = (_between(s, s.best, far) if (s.best - far) * s.sign >= 0 else 0.0) + far_sum(s, far)
     l.depth[which][RUNGS] = asked
 
 
@@ -104,7 +104,18 @@ cdef inline double _mean_price(const Book *b, int which, double size) noexcept n
         left -= here
         tick -= s.sign
         more = side_next(s, &tick)
-    return NAN
+    if s.far_count == 0 or far_sum(s, -s.sign * (<int64_t> 1 << 61)) < left:
+        return NAN
+    tick = s.best
+    here = far_next(s, &tick)
+    while here > 0:             # out of the window: seldom, so that each level may look through all that are there
+        if here >= left:
+            return (paid + left * book_price(b, tick)) / size
+        paid += here * book_price(b, tick)
+        left -= here
+        tick -= s.sign
+        here = far_next(s, &tick)
+    return NAN                  # the last bit of a sum
 
 
 cdef inline void depth_measure(Depth *d, const Book *b, bint there, double mid, double usual) noexcept nogil:

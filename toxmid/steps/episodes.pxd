@@ -43,6 +43,7 @@ cdef struct View:               # what every kind of episode sees of a step
     double toxic_mean, debiased_mean, implied_mid
     double net_coins            # taker flow since the beginning, signed
     int64_t trades              # since the beginning
+    int64_t blind               # of them: before anybody could say what was forced
     double depth[2]             # base coin near the mid, by side; NaN: no book
     double traded[2]            # base coin that went from it since the beginning
     double cancelled[2]
@@ -106,7 +107,7 @@ cdef inline int _write(const Episode *e, int kind, const View *v, Block *rows) n
     row.move_bps = e.farthest
     row.volume = volume
     row.bps_per_volume = fabs(e.farthest) / volume if volume > 0 else NAN
-    row.liq_volume = e.last.liquidated - e.before.liquidated
+    row.liq_volume = e.last.liquidated - e.before.liquidated if e.last.blind == e.before.blind else NAN
     row.toxic_mean = e.last.toxic_mean
     row.debiased_mean = e.last.debiased_mean
     row.implied_mid = e.last.implied_mid

@@ -4,8 +4,12 @@
 # while no liquidation feed has spoken, and from the feed once it has. Volume is in units: base coin, or contracts where the
 # market is inverse. The weight of an order under a feed is known only when
 # the record arrives, and counts only from then.
+#
+# A record finds its orders by side, time, size and price, in this order of belief: the latest run of neighbouring orders that
+# adds up to its size at its mean price; one that adds up to its size (a venue that publishes the bankruptcy price says
+# nothing of where it traded); whatever traded last at its price; whatever traded last.
 
-from libc.math cimport NAN, exp2
+from libc.math cimport NAN, exp2, fabs
 from libc.stdint cimport int64_t
 from libc.string cimport memset
 from toxmid.steps.codes cimport ERR_MEMORY, Tally
@@ -14,6 +18,7 @@ from toxmid.steps.memory cimport Block, block_reserve
 cdef enum:
     RING = 4096                 # taker orders remembered for matching; a power of two
     PENDING = 32                # liquidation records that wait for their trade
+    NEAR_TICKS = 2              # an order so near to a record's price may be its own
 
 cdef struct Order:              # the taker order that is being assembled
     bint open
@@ -24,6 +29,7 @@ cdef struct Order:              # the taker order that is being assembled
     double notional
     double last_price
     int64_t levels              # distinct prices so far
+    double resting              # base coin at the best price of the side that it hits, before it; NaN: not known
     double mid                  # as it stood before the order
     double half_spread          # price units, as it stood before the order
     double pressure             # displacement before it: quoted minus implied mid, price units
@@ -60,6 +66,7 @@ cdef struct Flow:
     double inferred_total               # what was inferred to be forced, with a feed or without
     double coins_per_unit               # of the last trade
     double slack                        # units by which sizes may differ and still be the same: half a lot
+    double price_slack                  # half a tick; 0: none is known, and a millionth of the price stands for it
     double guess_buy, guess_sell        # inferred weight of taker orders of this step
     int64_t printed             # taker orders so far; the ring holds the last RING of them
     int64_t waiting             # records that wait
@@ -132,8 +139,27 @@ cdef inline double _claim(Flow *f, Print *p, double units) noexcept nogil:
     return 0.0
 
 
-cdef inline double _claim_exact(Flow *f, int64_t oldest, int64_t side, double units) noexcept nogil:
-    """Claim the latest run of neighbouring unclaimed orders of one side whose sizes add up to `units`, if there is one."""
+cdef inline bint _is_at(const Flow *f, double mean, double price, double slacks) noexcept nogil:
+    """Is a mean price that of a record, within so many half ticks? Anything is where no price is asked for."""
+    cdef double slack = f.price_slack if f.price_slack > 0 else 1e-6 * price
+    return price != price or fabs(mean - price) <= slacks * slack * (1.0 + 1e-9)
+
+
+cdef inline double _run_price(const Flow *f, int64_t first, int64_t last, int64_t side) noexcept nogil:
+    """Mean price of the orders of one side in a run."""
+    cdef const Print *prints = <const Print *> f.prints.data
+    cdef double coins = 0, notional = 0
+    cdef int64_t i
+    for i in range(first, last + 1):
+        if prints[i & (RING - 1)].side == side:
+            coins += prints[i & (RING - 1)].coins
+            notional += prints[i & (RING - 1)].notional
+    return notional / coins
+
+
+cdef inline double _claim_exact(Flow *f, int64_t oldest, int64_t side, double units, double price) noexcept nogil:
+    """Claim the latest run of neighbouring unclaimed orders of one side whose sizes add up to `units`, at a mean price of
+    `price` (NaN: at any), if there is one."""
     cdef Print *prints = <Print *> f.prints.data
     cdef Print *p
     cdef int64_t newest = f.printed - 1     # end of the run
@@ -152,7 +178,7 @@ cdef inline double _claim_exact(Flow *f, int64_t oldest, int64_t side, double un
                 if p.side == side:
                     total -= p.units
                 newest -= 1
-            if total > 0 and total > units - f.slack:
+            if total > 0 and total > units - f.slack and (price != price or _is_at(f, _run_price(f, i, newest, side), price, 1.0)):
                 while newest >= i:
                     p = &prints[newest & (RING - 1)]
                     if p.side == side:
@@ -163,15 +189,15 @@ cdef inline double _claim_exact(Flow *f, int64_t oldest, int64_t side, double un
     return 0.0
 
 
-cdef inline double _claim_any(Flow *f, int64_t oldest, int64_t side, double units) noexcept nogil:
-    """Claim whatever of this side traded last."""
+cdef inline double _claim_any(Flow *f, int64_t oldest, int64_t side, double units, double price) noexcept nogil:
+    """Claim whatever of this side traded last, near `price` (NaN: at any)."""
     cdef Print *prints = <Print *> f.prints.data
     cdef Print *p
     cdef int64_t i = f.printed - 1
     cdef double got = 0
     while i >= 0 and i > f.printed - RING and got < units - f.slack and prints[i & (RING - 1)].ts >= oldest:
         p = &prints[i & (RING - 1)]
-        if p.side == side:
+        if p.side == side and (price != price or _is_at(f, p.notional / p.coins, price, 2.0 * NEAR_TICKS)):
             got += _claim(f, p, units - got)
         i -= 1
     return got
@@ -193,13 +219,16 @@ cdef inline void _confirm_guesses(Flow *f, int64_t oldest, int64_t side) noexcep
         i -= 1
 
 
-cdef inline void flow_record(Flow *f, int64_t ts, int64_t side, double units, Tally *tally) noexcept nogil:
+cdef inline void flow_record(Flow *f, int64_t ts, int64_t side, double units, double price, Tally *tally) noexcept nogil:
     """A liquidation record has arrived: find the trades it speaks of."""
     cdef double got
     f.feed = True
-    got = _claim_exact(f, ts - f.window, side, units)
+    got = _claim_exact(f, ts - f.window, side, units, price)
     if got == 0:
-        got = _claim_any(f, ts - f.window, side, units)
+        got = _claim_exact(f, ts - f.window, side, units, NAN)
+    if got == 0:
+        got = _claim_any(f, ts - f.window, side, units, price)
+        got += _claim_any(f, ts - f.window, side, units - got, NAN)
     _confirm_guesses(f, ts - f.window, side)
     if got < units - f.slack:
         if f.waiting == PENDING:

@@ -130,19 +130,25 @@ cdef struct BarRow:             # every field is 8 bytes wide: int64 or double
     double ask_traded
     double ask_cancelled
     double cancel_share         # cancelled over cancelled and traded, both sides
+    int64_t sweeps              # taker orders that traded at two prices or more, or more than rested at the best
+    double sweep_volume         # base coin of them
 
 cdef struct BarSums:
     int64_t trades
     int64_t buy, sell, unknown  # lots
     double buy_coins, sell_coins, unknown_coins
     double paid, at_mid         # effective spread x size, mid x size
+    int64_t sweeps              # taker orders that took more than the best price had
+    double swept                # base coin of them
+    bint blind                  # something traded before anybody could say what was forced
     double ofi
 
 cdef struct Past:               # one step of the last minute
     double log_mid
     double units                # traded since the beginning
-    double signed_units
-    double depth                # on the side that was hit, units
+    double coins
+    double signed_coins
+    double depth[2]             # base coin near the mid, by side; NaN: no book
     double traded[2]            # base coin that went from the depth since the beginning, by side
     double cancelled[2]
     double spread_sum           # bps, of all steps with a spread
@@ -158,7 +164,8 @@ cdef struct Machine:
     double last_price
     # Volume that statistics are made of is in units: base coin, or contracts where the market is inverse. Whole lots are for
     # what must be exact; units do not change when the grid of lots becomes finer.
-    double total_units, signed_units, total_coins
+    double total_units, signed_units, total_coins, signed_coins
+    int64_t blind_trades        # before anybody could say what was forced
     double spread_sum
     int64_t spreads
     double step_buy, step_sell, step_unknown
@@ -261,6 +268,9 @@ cdef inline int _finish_order(Machine *m) noexcept nogil:
     if o.mid == o.mid and m.touch.source > TAPE and o.side:
         m.sums.paid += 2.0 * o.side * (o.notional - o.mid * o.coins)
         m.sums.at_mid += o.mid * o.coins
+    if o.side and (o.levels > 1 or o.coins > o.resting):
+        m.sums.sweeps += 1
+        m.sums.swept += o.coins
     # Volume inferred to be forced belongs to the bucket that is open when its order is complete.
     code = flow_order(&m.flow, o, &m.tally, &spare if m.peeking else NULL, &forced)
     if o.side > 0:
@@ -342,8 +352,8 @@ cdef inline int _trace_episodes(Machine *m, double log_mid) noexcept nogil:
     cdef const Past *then = _ago(m, 5)
     cdef double move_5 = _move(then, log_mid)
     cdef double units_5 = m.total_units - then.units if then != NULL else NAN
-    cdef double net_5 = m.signed_units - then.signed_units if then != NULL else NAN
-    cdef double depth = then.depth if then != NULL else NAN
+    cdef double net_5 = m.signed_coins - then.signed_coins if then != NULL else NAN
+    cdef double depth = then.depth[ASK if move_5 > 0 else BID] if then != NULL else NAN
     cdef double z = m.row.spread_z
     cdef double sigma_5 = m.calm.rms * sqrt(5.0 / 60.0)
     cdef double floor_5 = m.calm.spread
@@ -358,8 +368,9 @@ cdef inline int _trace_episodes(Machine *m, double log_mid) noexcept nogil:
     v.toxic_mean = m.row.toxic_mean
     v.debiased_mean = m.row.debiased_mean
     v.implied_mid = m.row.implied_mid
-    v.net_coins = m.signed_units * m.flow.coins_per_unit
+    v.net_coins = m.signed_coins
     v.trades = m.tally.used[TRADE]
+    v.blind = m.blind_trades
     v.wide = not z <= m.set.cusum_drift
     for side in range(2):
         v.depth[side] = m.depth.ladder.depth[side][RUNGS]
@@ -408,11 +419,15 @@ cdef inline void _guess_context(Machine *m, double move) noexcept nogil:
     m.flow.guess_sell = shifted(m.raw_sell, m.interest.odds_sell)
 
 
-cdef inline void _fill_row(Machine *m, double spread, double move, double units_60) noexcept nogil:
+cdef inline bint _tells_forced(const Machine *m) noexcept nogil:
+    """Can anybody say what is forced: a feed, or the inference once it knows what is usual?"""
+    return m.flow.feed or calm_ready(&m.calm)
+
+
+cdef inline void _fill_row(Machine *m, double spread, double move, double units_60, double coins_60) noexcept nogil:
     """Everything a bar shows that is known at the end of every step."""
     cdef BarRow *r = &m.row
     cdef Touch *t = &m.touch
-    cdef double coins = units_60 * m.flow.coins_per_unit
     r.ts = m.step_end
     r.bid = t.bid
     r.bid_size = t.bid_size
@@ -425,11 +440,11 @@ cdef inline void _fill_row(Machine *m, double spread, double move, double units_
     r.vpin_rank = m.clock.vpin_rank
     r.spread_z = calm_spread_z(&m.calm, m.implied.spread, _tick_bps(m)) if t.mid == t.mid else NAN
     r.impact_bps = move
-    r.bps_per_volume = fabs(move) / coins if coins > 0 else NAN
+    r.bps_per_volume = fabs(move) / coins_60 if coins_60 > 0 else NAN
     r.excess_impact = _excess(m, move, units_60)
     r.imbalance = _imbalance(&m.implied) if m.implied.total_volume > 0 else NAN
     # A late record claims volume whose own part in the sum has faded already: never more than all of it.
-    r.toxicity = fmin(m.toxic_30 / m.volume_30, 1.0) if m.volume_30 > 0 else NAN
+    r.toxicity = fmin(m.toxic_30 / m.volume_30, 1.0) if m.volume_30 > 0 and _tells_forced(m) else NAN
     r.toxic_mean = toxic_mean(&m.flow)
     r.debiased_mean = debiased_mean(&m.flow)
     r.implied_mid = m.implied.value
@@ -484,11 +499,13 @@ cdef inline int _write_bar(Machine *m) noexcept nogil:
     r.buy_volume = _coins(m, s.buy, s.buy_coins)
     r.sell_volume = _coins(m, s.sell, s.sell_coins)
     r.unknown_volume = _coins(m, s.unknown, s.unknown_coins)
-    r.liq_buy_volume = m.flow.liq_buy
-    r.liq_sell_volume = m.flow.liq_sell
+    r.liq_buy_volume = NAN if s.blind else m.flow.liq_buy
+    r.liq_sell_volume = NAN if s.blind else m.flow.liq_sell
+    r.sweeps = s.sweeps
+    r.sweep_volume = s.swept
     r.spread_mean_bps = 1e4 * t.width_time / t.mid_time if t.mid_time > 0 else NAN
     r.effective_spread_bps = 1e4 * s.paid / s.at_mid if s.at_mid > 0 else NAN
-    r.ofi = t.ofi if t.source > TAPE else NAN
+    r.ofi = t.ofi if t.source > TAPE and (t.mid_time > 0 or t.mid == t.mid) else NAN     # without a touch nobody knows
     _write_depth(r, &m.depth)
     if m.peeking:
         return 0
@@ -497,7 +514,9 @@ cdef inline int _write_bar(Machine *m) noexcept nogil:
     (<BarRow *> (m.bars.data + m.bars.used))[0] = r[0]
     m.bars.used += sizeof(BarRow)
     s.trades = s.buy = s.sell = s.unknown = 0
-    s.buy_coins = s.sell_coins = s.unknown_coins = s.paid = s.at_mid = 0
+    s.buy_coins = s.sell_coins = s.unknown_coins = s.paid = s.at_mid = s.swept = 0
+    s.sweeps = 0
+    s.blind = False
     m.flow.liq_buy = m.flow.liq_sell = 0
     t.width_time = t.mid_time = t.ofi = 0
     depth_end_bar(&m.depth)
@@ -521,15 +540,14 @@ cdef inline int _remember_step(Machine *m, double log_mid, double spread, double
     cdef int i, side, code = 0
     slot.log_mid = log_mid
     slot.units = m.total_units
-    slot.signed_units = m.signed_units
+    slot.coins = m.total_coins
+    slot.signed_coins = m.signed_coins
     slot.spread_sum = m.spread_sum
     slot.spreads = m.spreads
     for side in range(2):
         slot.traded[side] = m.depth.sides[side].traded_total
         slot.cancelled[side] = m.depth.sides[side].cancelled_total
-    slot.depth = NAN
-    if _has_depth(m) and m.flow.coins_per_unit > 0:
-        slot.depth = m.depth.ladder.depth[BID if m.implied.signed_volume < 0 else ASK][RUNGS] / m.flow.coins_per_unit
+        slot.depth[side] = m.depth.ladder.depth[side][RUNGS] if _has_depth(m) else NAN
     if m.calm.first == 0 and m.touch.mid == m.touch.mid:
         m.calm.first = m.step_end
     if m.calm.first:
@@ -578,6 +596,7 @@ cdef inline int _close_step(Machine *m) noexcept nogil:
     cdef double dt = <double> m.set.step * 1e-9
     cdef double spread, log_mid, move
     cdef double units_60 = m.total_units
+    cdef double coins_60 = m.total_coins
     cdef double spread_60 = NAN
     cdef const Past *then = _ago(m, 60)
     cdef int code
@@ -591,6 +610,7 @@ cdef inline int _close_step(Machine *m) noexcept nogil:
     move = _move(then, log_mid)
     if then != NULL:
         units_60 -= then.units
+        coins_60 -= then.coins
         if m.spreads > then.spreads:
             spread_60 = (m.spread_sum - then.spread_sum) / <double> (m.spreads - then.spreads)
     _imply(m, dt, spread, move, units_60)
@@ -598,7 +618,7 @@ cdef inline int _close_step(Machine *m) noexcept nogil:
     code = _step_metrics(m, log_mid)
     if code < 0:
         return code
-    _fill_row(m, touch_spread(&m.touch), move, units_60)
+    _fill_row(m, touch_spread(&m.touch), move, units_60, coins_60)
     m.row.regime = _regime(m, m.row.excess_impact)
     if m.row.excess_impact > m.set.stress_excess:
         m.quiet_minute = False
@@ -685,6 +705,9 @@ cdef inline void _join_order(Machine *m, int64_t ts, int side, double price, dou
         o.levels = 0
         o.last_price = NAN
         o.mid = m.touch.mid
+        o.resting = NAN
+        if o.mid == o.mid:
+            o.resting = m.touch.ask_size if side > 0 else m.touch.bid_size
         o.half_spread = 0.5 * (m.touch.ask - m.touch.bid)
         o.pressure = m.touch.mid - m.implied.value
     if price != o.last_price:
@@ -732,13 +755,20 @@ cdef inline int machine_trade(Machine *m, int64_t ts, double price, double coins
     _join_order(m, ts, side, price, coins, units)
     width = m.touch.ask - m.touch.bid
     mid = m.touch.mid
+    if mid != mid:              # a trade that met no mid tells nothing of the spread its bucket met
+        width = mid = 0.0
     touch_trade(&m.touch, ts, side, price)
     m.last_price = price
     m.total_units += units
     m.total_coins += coins
     m.sums.trades += 1
+    m.clock.pouring_blind = not _tells_forced(m)
+    if m.clock.pouring_blind:
+        m.sums.blind = m.clock.blind = True
+        m.blind_trades += 1
     if side > 0:
         m.signed_units += units
+        m.signed_coins += coins
         m.step_buy += units
         m.sums.buy += lots
         m.sums.buy_coins += coins
@@ -746,6 +776,7 @@ cdef inline int machine_trade(Machine *m, int64_t ts, double price, double coins
             m.book.sides[ASK].traded += coins
     elif side < 0:
         m.signed_units -= units
+        m.signed_coins -= coins
         m.step_sell += units
         m.sums.sell += lots
         m.sums.sell_coins += coins
@@ -755,10 +786,18 @@ cdef inline int machine_trade(Machine *m, int64_t ts, double price, double coins
         m.step_unknown += units
         m.sums.unknown += lots
         m.sums.unknown_coins += coins
+        # Whose taker it was is not known, which side of the book it took from is: the one where its price lies.
+        if price > mid > 0 and price <= m.book.sides[ASK].near_price:
+            m.book.sides[ASK].traded += coins
+        elif price < mid and price >= m.book.sides[BID].near_price:
+            m.book.sides[BID].traded += coins
     if m.bulk.on:
         bulk_add(&m.bulk, price, coins, lots)
         return 0
-    return clock_fill(&m.clock, ts, price, coins, lots, side > 0, side < 0, width, mid)
+    code = clock_fill(&m.clock, ts, price, coins, lots, side > 0, side < 0, width, mid)
+    if m.clock.filled == 0:
+        m.clock.blind = False
+    return code
 
 
 cdef inline int machine_quote(Machine *m, int64_t ts, double bid, double bid_size, double ask,
@@ -845,13 +884,14 @@ cdef inline int machine_liquidation(Machine *m, int64_t ts, int side, double pri
         return code
     m.tally.used[LIQUIDATION] += 1
     units = coins
-    if m.lots.contracts:
+    if m.lots.contracts or (m.lots.inverse and m.lots.contract_value > 0):
         units = coins * price / m.lots.contract_value if m.lots.contract_value > 0 else coins / m.flow.coins_per_unit
         units = rint(units)
-    flow_record(&m.flow, ts, side, units, &m.tally)
+    flow_record(&m.flow, ts, side, units, price, &m.tally)
     feed_record(&m.feed, side, coins)
     m.branching.prints += 1
     m.flow.liq_total += coins
+    m.sums.blind = m.clock.blind = False        # a feed is there
     if side > 0:
         m.flow.liq_buy += coins
         m.clock.liq_buy += coins

@@ -64,8 +64,12 @@ cdef struct VolumeClock:
     double coins, notional
     double width, mid           # sums of the touch its trades met, x units
     double liq_buy, liq_sell    # base coin
+    bint blind                  # something traded in it before anybody could say what was forced
+    bint pouring_blind          # ... and so does what is being poured
     double open_price           # last price of the bucket before
     int64_t ts_open
+    int64_t start_ts            # the trade with which the first bucket opened; 0: none has
+    double start_price
     int64_t closed
     double sum_gap, sum_size, sum_known
     double vpin, vpin_rank      # of the last closed bucket
@@ -149,7 +153,7 @@ cdef inline int64_t _target(VolumeClock *c, int64_t ts, double coins, int64_t lo
         per_bucket = _daily(&c.volume, ts, c.ready_after) / c.per_day
     if not per_bucket > 0:
         return 0
-    if c.target == 0 and c.bucket_volume > 0:       # the first one ever
+    if c.target == 0 and c.bucket_volume > 0 and c.lots_per_coin > 0:     # the first one ever; contracts stay whole
         c.units = 1
         while not on_grid(per_bucket * c.units) and c.units < 1000000 and per_bucket * c.units < 1e11:
             c.units *= 10
@@ -162,6 +166,7 @@ cdef inline void _empty(VolumeClock *c, double price) noexcept nogil:
     c.open_price = price
     c.filled = 0
     c.buy = c.sell = c.unknown = c.coins = c.notional = c.width = c.mid = c.liq_buy = c.liq_sell = 0
+    c.blind = c.pouring_blind
 
 
 cdef inline int _close(VolumeClock *c, int64_t ts, double price) noexcept nogil:
@@ -221,8 +226,8 @@ cdef inline int _close(VolumeClock *c, int64_t ts, double price) noexcept nogil:
     row.vwap = NAN if c.counts_only else c.notional / c.coins
     row.spread_bps = NAN if c.counts_only else 1e4 * c.width / c.mid
     row.impact_bps = NAN if c.counts_only else 1e4 * log(price / c.open_price)
-    row.liq_buy_volume = c.liq_buy
-    row.liq_sell_volume = c.liq_sell
+    row.liq_buy_volume = NAN if c.blind else c.liq_buy
+    row.liq_sell_volume = NAN if c.blind else c.liq_sell
     _empty(c, price)
     return 0
 
@@ -296,6 +301,9 @@ cdef inline int clock_fill(VolumeClock *c, int64_t ts, double price, double coin
     while left > 0:
         if c.filled == 0:
             c.ts_open = ts
+            if c.start_ts == 0:
+                c.start_ts = ts
+                c.start_price = price
         take = c.target - c.filled
         if take > left:
             take = left
