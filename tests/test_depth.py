@@ -140,7 +140,7 @@ def test_depth_changes_by_what_is_added_traded_and_cancelled() -> None:
 def test_levels_that_are_near_in_bps_and_far_in_ticks(
     levels: list[tuple[int, int, bool]], changes: list[tuple[int, float]], size: float
 ) -> None:
-    """On a tick of a hundred-millionth of the price 50 bps are half a million ticks: beyond the window of near levels."""
+    """On a tick of 1e-8 of the price 50 bps are half a million ticks: beyond the window of near levels."""
     placed = [(side, round(100.0 - side * 1e-6 * far, 6)) for side, far, _ in levels]
     rows = [(START, side, 100.0 - side * 1e-6, 1.0, True) for side in (BID, ASK)]
     rows += [(START, *level, 1.0, True) for level, row in zip(placed, levels, strict=True) if not row[2]]
