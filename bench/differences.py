@@ -1,8 +1,8 @@
 """How far other packages' figures are from ours: ``python differences.py [FOLDER]``.
 
-Stored figures of wickra, ob-analytics and orderflow-metrics (`tests/golden/make_peers.py` makes them) on a generated tape.
-FOLDER: ``pinstimation/hfdata.csv.gz`` and ``vpin_default_bucketdata.csv`` (the sample data of that R package and what it
-says of them) and ``highfrequency/B_liquidity_win300.csv.gz`` (liquidity measures of that R package on its sample).
+Stored figures of wickra, ob-analytics and orderflow-metrics (`tests/golden/make_peers.py` makes them) on a generated
+tape. FOLDER: ``pinstimation/hfdata.csv.gz`` and ``vpin_default_bucketdata.csv`` (the sample data of that R package and
+what it says of them) and ``highfrequency/B_liquidity_win300.csv.gz`` (liquidity measures of that R package on its own).
 """
 
 from __future__ import annotations
