@@ -218,8 +218,8 @@ def test_open_interest_shifts_the_next_window_by_what_closed_in_this_one() -> No
     value = tables["open_interest"]["open_interest"].to_numpy()
     shifts, furthest = 0, 0.0
     for side, sign in (("buy", 1), ("sell", -1)):
-        volume, inferred = numbers(plain, f"{side}_volume"), numbers(plain, f"liq_{side}_volume")
-        got = numbers(bars, f"liq_{side}_volume")
+        volume, inferred = numbers(plain, f"{side}_volume"), np.nan_to_num(numbers(plain, f"liq_{side}_volume"))
+        got = np.nan_to_num(numbers(bars, f"liq_{side}_volume"))
         weight = np.divide(inferred, volume, out=np.zeros_like(volume), where=volume > 0)
         expected = inferred.copy()
         for k in range(1, at.size):

@@ -420,8 +420,8 @@ cdef inline void _guess_context(Machine *m, double move) noexcept nogil:
 
 
 cdef inline bint _tells_forced(const Machine *m) noexcept nogil:
-    """Can anybody say what is forced: a feed, or the inference once it knows what is usual?"""
-    return m.flow.feed or calm_ready(&m.calm)
+    """Can anybody say what is forced: a feed that has spoken, or the inference once it knows what is usual?"""
+    return m.feed.records > 0 or calm_ready(&m.calm)
 
 
 cdef inline void _fill_row(Machine *m, double spread, double move, double units_60, double coins_60) noexcept nogil:
@@ -891,7 +891,7 @@ cdef inline int machine_liquidation(Machine *m, int64_t ts, int side, double pri
     feed_record(&m.feed, side, coins)
     m.branching.prints += 1
     m.flow.liq_total += coins
-    m.sums.blind = m.clock.blind = False        # a feed is there
+    m.sums.blind = m.clock.blind = False        # from now on the feed is known to be there
     if side > 0:
         m.flow.liq_buy += coins
         m.clock.liq_buy += coins
