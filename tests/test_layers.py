@@ -25,7 +25,7 @@ ROOMS = (
     {"spreads", "liquidations", "impact", "components", "hawkes", "statespace"},
     {"hasbrouck", "markouts", "whole_sample"},
     {"vpin"},
-    {"replay", "pairing"},
+    {"replay", "pairing", "ivpin"},
     {"summary", "report", "inspect", "convert", "fetch", "estimator"},
     {"jobs", "evaluate", "demo"},
     {"cli"},

@@ -16,6 +16,7 @@ from toxmid.hasbrouck import HasbrouckResult, hasbrouck
 from toxmid.hawkes import HawkesResult, hawkes
 from toxmid.impact import amihud, impact
 from toxmid.instrument import Instrument
+from toxmid.ivpin import ivpin
 from toxmid.liquidations import match_liquidations
 from toxmid.markouts import markouts
 from toxmid.microprice import MicroPrice
@@ -56,6 +57,7 @@ __all__ = [
     "hasbrouck",
     "hawkes",
     "impact",
+    "ivpin",
     "markouts",
     "match_liquidations",
     "mrr",
