@@ -45,6 +45,7 @@ cdef double[EXACT_POWERS] POWERS = [
     1e21, 1e22,
 ]
 
+cdef uint64_t[PACKED] TENS = [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000]
 
 # Eight bytes looked at as one integer, the first of them in its lowest bits.
 cdef bint PACKS = sys.byteorder == "little"
@@ -112,26 +113,44 @@ cdef inline int _first_byte(uint64_t marks) noexcept nogil:
 
 
 cdef inline const uint8_t *_number(Field *f, const uint8_t *p, const uint8_t *end, double *value) noexcept nogil:
-    """Behind a number and its separator; NULL where it is none. Up to seven characters are read at once."""
-    cdef uint64_t x, marks
-    cdef int first, second
+    """Behind a number and its separator; NULL where it is none. Up to fifteen digits are read eight at once."""
+    cdef uint64_t x, marks, others, point
+    cdef int first, last
     if PACKS and end - p >= PACKED:
         memcpy(&x, p, PACKED)
         x ^= ZEROS
         marks = ((x + ABOVE_NINE) | x) & HIGH_BITS
         if marks != 0:
             first = _first_byte(marks)
-            if first > 0 and p[first] == f.last:
-                value[0] = <double> _eight_digits(x << (64 - 8 * first))
-                return p + first + 1
-            marks &= marks - 1
-            if first > 0 and p[first] == 46 and marks != 0:
-                second = _first_byte(marks)
-                if second > first + 1 and p[second] == f.last:
+            point = p[first] == 46
+            others = marks & (marks - point)    # but for the point, if it is one
+            if others != 0:
+                # Whether there is a point nobody can foretell: so no branch asks.
+                last = _first_byte(others)
+                if first > 0 and p[last] == f.last and last - first != 1:
                     # The digits before the point, and behind them those after it.
-                    x = (x & ((<uint64_t> 1 << 8 * first) - 1)) | (x >> 8 * (first + 1) << 8 * first)
-                    value[0] = <double> _eight_digits(x << (64 - 8 * (second - 1))) / POWERS[second - first - 1]
-                    return p + second + 1
+                    x = (x & ((<uint64_t> 1 << 8 * first) - 1)) | (x >> 8 * first >> 8 * point << 8 * first)
+                    x = _eight_digits(x << (64 - 8 * (last - <int> point)))
+                    value[0] = <double> x / POWERS[last - first - <int> point]
+                    return p + last + 1
+            elif first > 0 and end - p > first + PACKED:
+                return _long_number(f, p, x, first, value)
+    return _any_number(f, p, value)
+
+
+cdef inline const uint8_t *_long_number(Field *f, const uint8_t *p, uint64_t x, int first, double *value) noexcept nogil:
+    """Behind a number of which `x` has the digits before the point and no end; `first` is where the point stands."""
+    cdef uint64_t y, marks
+    cdef int decimals
+    memcpy(&y, p + first + 1, PACKED)
+    y ^= ZEROS
+    marks = ((y + ABOVE_NINE) | y) & HIGH_BITS
+    if marks != 0:
+        decimals = _first_byte(marks)
+        if decimals > 0 and p[first + 1 + decimals] == f.last:
+            x = _eight_digits(x << (64 - 8 * first)) * TENS[decimals] + _eight_digits(y << (64 - 8 * decimals))
+            value[0] = <double> x / POWERS[decimals]
+            return p + first + decimals + 2
     return _any_number(f, p, value)
 
 
@@ -324,10 +343,13 @@ cdef class Decoder:
                 self._learn(f, {argument: 0})
             elif f.role == WORD:
                 self._learn(f, argument)
-        # What a message says of all its rows stands in front; numbers and texts are each row's own.
+        # What a message says of all its rows stands in front, up to its times; the rest is each row's own.
         self.shared = 0
-        while self.shared < self.n and self.fields[self.shared].role not in (NUMBER, TEXT):
-            self.shared += 1
+        k = 0
+        while k < self.n and self.fields[k].role not in (NUMBER, TEXT):
+            k += 1
+            if self.fields[k - 1].role == TIME:
+                self.shared = k
 
     cdef void _learn(self, Field *f, dict codes) except *:
         cdef bytes text
