@@ -13,6 +13,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, Final, Self
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from toxmid import _core, schema
@@ -25,6 +26,7 @@ __all__ = ["REFERENCE", "Engine", "ImpliedMid", "Terms"]
 
 REFERENCE: Final = "reference"  # the name of another venue that was given none
 _OWN_NAMES: Final = ("index", "mark")
+_TURNED_AT_ONCE: Final = 512  # rows
 
 _TIME_FIELDS = ("ts", "ts_open", "ts_close", "ts_start", "ts_end", "ts_known")
 _PERHAPS_NEVER = ("ts_tightened",)  # times that the core writes as 0 where there is none
@@ -45,14 +47,21 @@ def _typed(series: pl.Series) -> pl.Series:
 
 def _frame(rows: bytes, fields: list[tuple[str, str]], names: Collection[str] | None = None) -> pl.DataFrame:
     """Rows of the core as columns, all or those named: times become times, not-a-number becomes null."""
-    table = np.frombuffer(rows, dtype=np.dtype(fields))
     columns = []
-    for name, kind in fields:
+    for (name, kind), words in zip(fields, _turned(rows, len(fields)), strict=True):
         if names is None or name in names:
             nullable = kind == "f8" and name not in _NEVER_NULL
-            series = pl.Series(name, np.ascontiguousarray(table[name]), nan_to_null=nullable)
-            columns.append(_typed(series))
+            columns.append(_typed(pl.Series(name, words.view(kind), nan_to_null=nullable)))
     return pl.DataFrame(columns)
+
+
+def _turned(rows: bytes, width: int) -> npt.NDArray[np.int64]:
+    """Rows of fields of eight bytes as columns; some rows at a time, which the processor's cache holds."""
+    table = np.frombuffer(rows, np.int64).reshape(-1, width)
+    turned = np.empty((width, len(table)), np.int64)
+    for begin in range(0, len(table), _TURNED_AT_ONCE):
+        turned[:, begin : begin + _TURNED_AT_ONCE] = table[begin : begin + _TURNED_AT_ONCE].T
+    return turned
 
 
 def _columns(table: Any, kind: schema.Kind) -> Columns:
