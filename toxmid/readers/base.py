@@ -10,6 +10,7 @@ import abc
 import difflib
 import math
 import re
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -305,12 +306,19 @@ class Csv(Format):
             )
             return Lines(frame, lines.read, _told(lines.excluded, strays))
 
-        size = BLOCK if plain is None else PLAIN_BLOCK
-        unpacked = ahead(blocks(head.path, allow_partial=allow_partial, is_whole=parser.is_whole, size=size))
+        how: dict[str, Any] = {"allow_partial": allow_partial, "is_whole": parser.is_whole}
         if plain is None:
-            yield from map(any_rows, unpacked)
-        else:
-            yield from ahead(plain(block) or any_rows(block) for block in unpacked)
+            yield from map(any_rows, ahead(blocks(head.path, size=BLOCK, **how)))
+            return
+        spare: deque[bytearray] = deque()
+
+        def rows(block: Block) -> Lines:
+            lines = plain(block) or any_rows(block)
+            spare.append(block.buffer)
+            return lines
+
+        unpacked = ahead(blocks(head.path, size=PLAIN_BLOCK, spare=spare, **how))
+        yield from ahead(rows(block) for block in unpacked)
 
     def _without_strays(self, block: Block) -> tuple[Block, int]:
         """The block with a blank line in place of each that is no row, and how many these are. `None` is nothing."""

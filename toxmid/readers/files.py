@@ -16,6 +16,7 @@ import struct
 import warnings
 import zipfile
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
@@ -83,13 +84,25 @@ class _CutError(Exception):
 class Block:
     """Some whole lines of a file.
 
-    `first_row` counts lines from 1; `partial` is 1 where a cut last line was dropped after these lines.
+    They are the first `size` bytes of `buffer`. `first_row` counts lines from 1; `partial` is 1 where a cut last line was
+    dropped after these lines.
     """
 
-    data: bytes | bytearray
+    buffer: bytearray
+    size: int
     first_row: int
     lines: int
     partial: int = 0
+
+    @property
+    def view(self) -> memoryview:
+        """The lines, without a copy."""
+        return memoryview(self.buffer)[: self.size]
+
+    @property
+    def data(self) -> bytes | bytearray:
+        """The lines as an object of their own."""
+        return self.buffer if len(self.buffer) == self.size else bytes(self.view)
 
 
 @dataclass(frozen=True)
@@ -146,6 +159,7 @@ def blocks(
     allow_partial: bool = False,
     size: int = BLOCK,
     is_whole: Callable[[bytes], bool] | None = None,
+    spare: deque[bytearray] | None = None,
 ) -> Iterator[Block]:
     """Whole lines of a text file, compressed or not, in blocks of about `size` bytes.
 
@@ -159,39 +173,85 @@ def blocks(
         Bytes of one block before the cut at a line end.
     is_whole : callable, optional
         Says of a last line without newline whether it is whole all the same.
+    spare : deque, optional
+        Where a consumer puts buffers of blocks that it is done with, to be filled again: memory that is new to a process
+        costs more than what is written into it.
 
     Raises
     ------
     FileError
         Cut or corrupt data, data after the end, a last line without newline.
     """
-    row, buffer = 1, bytearray()
+    row, rest = 1, b""
     pieces = _without_mark(_pieces(path))
     while True:
-        cut = _fill(buffer, pieces, size)
-        ended = cut is not None or len(buffer) < size
-        end = buffer.rfind(b"\n") + 1
-        lines = count_lines(buffer, end)
+        filling = _Filling(spare.pop() if spare else bytearray(), rest)
+        cut = filling.fill(pieces, size)
+        ended = cut is not None or filling.used < size
+        end = filling.buffer.rfind(b"\n", 0, filling.used) + 1
+        lines = count_lines(filling.buffer, end)
         if cut is not None:
             _refuse_cut(path, row + lines, cut, allow_partial)
-        rest = buffer[end:]
-        if ended and rest and cut is None and is_whole is not None and is_whole(bytes(rest)):
-            yield Block(buffer + b"\n", row, lines + 1)
+        rest = filling.behind(end)
+        if ended and rest and cut is None and is_whole is not None and is_whole(rest):
+            filling.append(b"\n", 0)
+            yield filling.block(filling.used, row, lines + 1, keep=spare is not None)
             return
-        del buffer[end:]  # in place: a block is handed out without a copy
         if ended and rest:
             if cut is None:
-                _refuse_partial(path, row + lines, bytes(rest), allow_partial)
-            yield Block(buffer, row, lines, partial=1)
+                _refuse_partial(path, row + lines, rest, allow_partial)
+            yield filling.block(end, row, lines, partial=1, keep=spare is not None)
             return
         if not end and rest:
             raise FileError("a line is longer than a block; not a table of text", file=str(path), row=row)
         if lines:
-            yield Block(buffer, row, lines)
+            yield filling.block(end, row, lines, keep=spare is not None)
         if ended:
             return
         row += lines
-        buffer = rest
+
+
+class _Filling:
+    """A buffer of which the first `used` bytes are text."""
+
+    def __init__(self, buffer: bytearray, begin: bytes) -> None:
+        self.buffer = buffer
+        self.used = 0
+        self.append(begin, 0)
+
+    def fill(self, pieces: Iterator[bytes], size: int) -> _CutError | None:
+        """Append pieces until there are `size` bytes or the file ends; a cut is handed back: what came before it counts."""
+        try:
+            while self.used < size:
+                piece = next(pieces, None)
+                if piece is None:
+                    return None
+                self.append(piece, size)
+        except _CutError as cut:
+            return cut
+        return None
+
+    def append(self, piece: bytes, size: int) -> None:
+        """Append a piece; where a buffer must be made for it, one that will hold `size` bytes and a piece more."""
+        end = self.used + len(piece)
+        if end > len(self.buffer):
+            larger = bytearray(max(end, size + _NEAR if self.used else 0))
+            larger[: self.used] = memoryview(self.buffer)[: self.used]
+            self.buffer = larger
+        with memoryview(self.buffer) as room:
+            room[self.used : end] = piece
+        self.used = end
+
+    def behind(self, end: int) -> bytes:
+        """The text from `end` on."""
+        with memoryview(self.buffer) as text:
+            return bytes(text[end : self.used])
+
+    def block(self, end: int, row: int, lines: int, *, keep: bool, partial: int = 0) -> Block:
+        """The lines up to `end`; the buffer is cut to them unless it is to be kept as large as it is."""
+        if not keep:
+            del self.buffer[end:]  # in place: a block is handed out without a copy
+        return Block(self.buffer, end, row, lines, partial)
 
 
 def ahead(iterator: Iterator[T]) -> Iterator[T]:
@@ -236,19 +296,6 @@ def fingerprint(path: Path) -> str:
     """SHA-256 of a file as hexadecimal text."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _fill(buffer: bytearray, pieces: Iterator[bytes], size: int) -> _CutError | None:
-    """Append pieces until the buffer is full or the file ends; a cut is handed back, for what came before it counts."""
-    try:
-        while len(buffer) < size:
-            piece = next(pieces, None)
-            if piece is None:
-                return None
-            buffer += piece
-    except _CutError as cut:
-        return cut
-    return None
 
 
 def _refuse_cut(path: Path, row: int, cut: _CutError, allow_partial: bool) -> None:

@@ -85,7 +85,7 @@ class plain:  # noqa: N801 (used as a function)
             rows = block.lines - skipped
             if block.partial or not rows:
                 return None
-            columns = decoder.decode(block.data, header if skipped else 0, rows)
+            columns = decoder.decode(block.view, header if skipped else 0, rows)
             if columns is None:
                 return None
             series = [_series(name, column) for name, column in zip(becomes, columns, strict=True) if name is not None]
