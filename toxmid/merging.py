@@ -58,10 +58,10 @@ def joined_venues(tables: Mapping[int, Columns]) -> Columns | None:
 class _Stream:
     """One input: the piece that is being used up, and where the next one comes from."""
 
-    def __init__(self, name: str, frames: Iterator[pl.DataFrame]) -> None:
+    def __init__(self, name: str, pieces: Iterator[Columns] | Iterator[pl.DataFrame]) -> None:
         self._name = name
         self._kind = INPUTS[input_of(name)]
-        self._frames = frames
+        self._pieces = pieces
         self._piece: Columns | None = None
         self._behind: Columns | None = None  # what follows the piece, where that is one whole moment
         self._latest: int | None = None  # time of the last row of the pieces loaded so far
@@ -111,9 +111,9 @@ class _Stream:
         self._behind = rest if rest["ts"].size else None
 
     def _load(self) -> None:
-        for frame in self._frames:
-            if frame.height:
-                piece = columns(frame, self._kind)
+        for given in self._pieces:
+            piece = columns(given, self._kind) if isinstance(given, pl.DataFrame) else given
+            if piece["ts"].size:
                 self._check_order(piece["ts"])
                 self._latest = int(piece["ts"][-1])
                 self._loaded += piece["ts"].size
@@ -153,7 +153,7 @@ def _cut(piece: Columns, at: int) -> tuple[Columns, Columns]:
 
 
 def rounds(
-    sources: Mapping[str, Iterator[pl.DataFrame]],
+    sources: Mapping[str, Iterator[Columns] | Iterator[pl.DataFrame]],
     *,
     venues: Mapping[str, int] | None = None,
     on_rows: Callable[[int], None] | None = None,
@@ -166,8 +166,8 @@ def rounds(
     Parameters
     ----------
     sources : mapping
-        Canonical frames, in pieces, by input; each input in order of time. Those of other venues may be several, named
-        ``"reference:<venue>"``; without a name it is number 0.
+        Canonical frames, or what `toxmid.schema.columns` makes of them, in pieces, by input; each input in order of time.
+        Those of other venues may be several, named ``"reference:<venue>"``; without a name it is number 0.
     venues : mapping of str to int, optional
         Numbers of the venues by the name of their source; needed where there is a name.
     on_rows : callable, optional

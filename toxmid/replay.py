@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -15,17 +17,18 @@ from toxmid import output
 from toxmid.engine import REFERENCE, Engine
 from toxmid.errors import DataError, ParameterError
 from toxmid.instrument import Instrument
-from toxmid.merging import INPUTS, input_of, rounds
+from toxmid.merging import INPUTS, Columns, input_of, rounds
 from toxmid.params import Params
 from toxmid.progress import Progress
 from toxmid.readers import Tape, open_tape
-from toxmid.schema import Kind, canonical, parse_time
+from toxmid.schema import Kind, canonical, columns, parse_time
 from toxmid.tapes import found_instrument
 
 __all__ = ["Replay", "replay"]
 
-# Tables of a few rows cost more than the rows; the core can wait this long.
+# Tables of a few rows cost more than the rows; the core can wait this long, or until it holds so many bars.
 _ROWS_BETWEEN_TABLES: Final = 1 << 20
+_BARS_BETWEEN_TABLES: Final = 1 << 14
 # So many prices off the tick are odd rows; beyond that, and beyond this share of all, the tick is wrong.
 _FEW_OFF_TICK: Final = 100
 _SHARE_OFF_TICK: Final = 0.01
@@ -214,7 +217,8 @@ def replay(
         engine.feed_without_prints()
     expected = [tape.expected_rows for tape in tapes.values()]
     total = None if None in expected else sum(count or 0 for count in expected)
-    with Progress(total, label="replay", quiet=not progress) as bar:
+    # What files hash to is kept by their tapes, for the manifest.
+    with Progress(total, label="replay", quiet=not progress) as bar, _beside(lambda: _inputs(tapes)):
         bars, buckets, events = _run(engine, tapes, workers, bar)
     state_after = engine.snapshot()
     if finish:
@@ -268,6 +272,7 @@ class _FrameTape:
         if bounds[1] is not None:
             frame = frame.filter(ts < bounds[1])
         self._frame = frame
+        self._kind: Kind = kind
         self.instrument = found_instrument(frame) if kind == "trades" else Instrument()
         self.expected_rows: int | None = frame.height
         self.inputs = [{"path": None, "format": "table", "rows": self._rows, "bytes": None, "sha256": None}]
@@ -281,6 +286,10 @@ class _FrameTape:
     def frames(self, *, ordered: bool = False) -> Iterator[pl.DataFrame]:
         del ordered  # whoever takes the frame checks it: a table has no file to name
         yield self._frame
+
+    def columns(self, *, ordered: bool = False) -> Iterator[Columns]:
+        del ordered
+        yield columns(self._frame, self._kind)
 
 
 _AnyTape = Tape | _FrameTape
@@ -382,15 +391,31 @@ def _engine(params: Params, instrument: Instrument, state: bytes | None) -> Engi
     return engine
 
 
+@contextlib.contextmanager
+def _beside(work: Callable[[], object]) -> Iterator[None]:
+    """Have something done in a thread meanwhile, and be done at the end. An error there shows where its result is used."""
+
+    def attempt() -> None:
+        with contextlib.suppress(Exception):
+            work()
+
+    thread = threading.Thread(target=attempt, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
 def _run(
     engine: Engine, tapes: Mapping[str, _AnyTape], workers: int, bar: Progress
 ) -> tuple[list[pl.DataFrame], list[pl.DataFrame], list[pl.DataFrame]]:
     """Feed the engine round by round and collect its rows."""
-    sources: dict[str, Iterator[pl.DataFrame]] = {name: tape.frames(ordered=True) for name, tape in tapes.items()}
+    sources: dict[str, Iterator[Columns]] = {name: tape.columns(ordered=True) for name, tape in tapes.items()}
     if workers > 1:
         from toxmid.prefetch import prefetched
 
-        sources = {name: prefetched(frames) for name, frames in sources.items()}
+        sources = {name: prefetched(pieces) for name, pieces in sources.items()}
     bars, buckets, events = [], [], []
 
     def take() -> None:
@@ -398,14 +423,16 @@ def _run(
         buckets.append(engine.take_buckets())
         events.append(engine.take_events())
 
-    fed = 0
+    fed, taken_at = 0, engine.now
     venues = {name: engine.venue_number(_venue_of(name)) for name in tapes if input_of(name) == "reference"}
+    longest = _BARS_BETWEEN_TABLES * engine.params.duration_ns("bar")
     for tables in rounds(sources, venues=venues, on_rows=bar.advance):
         engine.run(tables)
+        taken_at = taken_at or engine.now
         fed += sum(table["ts"].size for table in tables if table is not None)
-        if fed >= _ROWS_BETWEEN_TABLES:
+        if fed >= _ROWS_BETWEEN_TABLES or engine.now - taken_at >= longest:
             take()
-            fed = 0
+            fed, taken_at = 0, engine.now
     take()
     return bars, buckets, events
 

@@ -317,8 +317,7 @@ class Csv(Format):
             spare.append(block.buffer)
             return lines
 
-        unpacked = ahead(blocks(head.path, size=PLAIN_BLOCK, spare=spare, **how))
-        yield from ahead(rows(block) for block in unpacked)
+        yield from map(rows, ahead(blocks(head.path, size=PLAIN_BLOCK, spare=spare, **how)))
 
     def _without_strays(self, block: Block) -> tuple[Block, int]:
         """The block with a blank line in place of each that is no row, and how many these are. `None` is nothing."""

@@ -268,7 +268,7 @@ def expected_rows(head: Head) -> int | None:
         return int(pq.read_metadata(head.path).num_rows)
     lines = head.lines[1:]
     size = _text_size(head.path) if lines else None
-    return None if size is None else int(size / (sum(len(line) + 1 for line in lines) / len(lines)))
+    return None if size is None else int(size / (1 + sum(map(len, lines)) / len(lines)))
 
 
 def _text_size(path: Path) -> int | None:

@@ -79,8 +79,7 @@ class Columnar(Format):
         return tuple(events or [kind for kind in fitting if kind != "index"])
 
     def lines(self, head: Head, kind: Kind, *, allow_partial: bool) -> Iterator[Lines]:
-        # Decoding releases the interpreter lock, so it runs beside whoever uses the rows.
-        return ahead(self._lines(head, kind))
+        return self._lines(head, kind)
 
     def _lines(self, head: Head, kind: Kind) -> Iterator[Lines]:
         row = 0

@@ -9,16 +9,17 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, cast
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from toxmid.errors import DataError
 from toxmid.instrument import Instrument
 from toxmid.readers.base import Format, Identity, Lines, Table, divided
-from toxmid.readers.files import GUNZIP, Head, expected_rows, fingerprint, is_gzip
+from toxmid.readers.files import GUNZIP, Head, ahead, expected_rows, fingerprint, is_gzip
 from toxmid.readers.order import in_order
 from toxmid.readers.sequence import UpdateNumbers
 from toxmid.readers.snapshots import Differences
-from toxmid.schema import MIN_NS, Kind, canonical, empty, together
+from toxmid.schema import MIN_NS, Kind, canonical, columns, empty, together
 
 __all__ = ["Opened", "SeveralInstrumentsError", "Tape"]
 
@@ -129,6 +130,15 @@ class Tape:
         FileError, DataError
             As soon as the bad place is reached; what was handed out before is then not to be kept.
         """
+        # Made in a thread of their own: whoever uses them shall have nothing else to do.
+        return ahead(self._made(ordered))
+
+    def columns(self, *, ordered: bool = False) -> Iterator[dict[str, npt.NDArray[Any]]]:
+        """What `frames` gives, as the core takes it."""
+        return ahead(columns(frame, self.kind) for frame in self._made(ordered))
+
+    def _made(self, ordered: bool) -> Iterator[pl.DataFrame]:
+        """The frames, every row counted."""
         self._start()
         frames = self._canonical_frames(ordered and not self._sort)
         for frame in self._sorted(frames) if self._sort else frames:
