@@ -325,7 +325,8 @@ class Csv(Format):
         lines = bytes(block.data).decode("utf-8", "replace").replace("\r\n", "\n").split("\n")
         rows = [line if self.bare.fullmatch(line) else "" for line in lines]
         strays = sum(row != line for row, line in zip(rows, lines, strict=True))
-        return replace(block, data="\n".join(rows).replace(",None,", ",,").encode()), strays
+        text = bytearray("\n".join(rows).replace(",None,", ",,").encode())
+        return replace(block, buffer=text, size=len(text)), strays
 
     def _check_twins(self, names: tuple[str, ...], head: Head) -> None:
         if self.twins is None or self.wide is None:
