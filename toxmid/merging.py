@@ -166,7 +166,7 @@ def rounds(
     Parameters
     ----------
     sources : mapping
-        Canonical frames, or what `toxmid.schema.columns` makes of them, in pieces, by input; each input in order of time.
+        Canonical frames, or what `toxmid.schema.columns` makes of them, in pieces, by input; each in order of time.
         Those of other venues may be several, named ``"reference:<venue>"``; without a name it is number 0.
     venues : mapping of str to int, optional
         Numbers of the venues by the name of their source; needed where there is a name.

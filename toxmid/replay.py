@@ -393,7 +393,7 @@ def _engine(params: Params, instrument: Instrument, state: bytes | None) -> Engi
 
 @contextlib.contextmanager
 def _beside(work: Callable[[], object]) -> Iterator[None]:
-    """Have something done in a thread meanwhile, and be done at the end. An error there shows where its result is used."""
+    """Have something done in a thread meanwhile. An error of it shows where its result is used."""
 
     def attempt() -> None:
         with contextlib.suppress(Exception):

@@ -84,8 +84,8 @@ class _CutError(Exception):
 class Block:
     """Some whole lines of a file.
 
-    They are the first `size` bytes of `buffer`. `first_row` counts lines from 1; `partial` is 1 where a cut last line was
-    dropped after these lines.
+    They are the first `size` bytes of `buffer`. `first_row` counts lines from 1; `partial` is 1 where a cut last line
+    was dropped after these lines.
     """
 
     buffer: bytearray
@@ -174,8 +174,8 @@ def blocks(
     is_whole : callable, optional
         Says of a last line without newline whether it is whole all the same.
     spare : deque, optional
-        Where a consumer puts buffers of blocks that it is done with, to be filled again: memory that is new to a process
-        costs more than what is written into it.
+        Where a consumer puts buffers of blocks that it is done with, to be filled again: memory that is new to a
+        process costs more than what is written into it.
 
     Raises
     ------
@@ -220,7 +220,8 @@ class _Filling:
         self.append(begin, 0)
 
     def fill(self, pieces: Iterator[bytes], size: int) -> _CutError | None:
-        """Append pieces until there are `size` bytes or the file ends; a cut is handed back: what came before it counts."""
+        """Append pieces until there are `size` bytes or the file ends; a cut is handed back, for what came before it
+        counts."""
         try:
             while self.used < size:
                 piece = next(pieces, None)

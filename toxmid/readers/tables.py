@@ -16,7 +16,7 @@ import pyarrow.parquet
 from toxmid.errors import DataError, FileError, ToxmidError
 from toxmid.instrument import Instrument
 from toxmid.readers.base import Format, Identity, Lines, Table
-from toxmid.readers.files import Head, ahead
+from toxmid.readers.files import Head
 from toxmid.schema import KINDS, TABLES, Kind, canonical
 
 __all__ = ["FORMATS"]
