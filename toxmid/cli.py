@@ -420,13 +420,18 @@ def _days(command: Any) -> Any:
 
 @fetch.command()
 @click.option("--market", type=click.Choice(["spot", "um", "cm"]), required=True, help="Spot, USD-M, COIN-M.")
-@click.option("--kind", required=True, help="aggTrades, trades, bookTicker, liquidationSnapshot.")
+@click.option("--kind", required=True,
+              help="aggTrades, trades; of futures bookTicker, bookDepth, metrics, fundingRate; of COIN-M "
+              "liquidationSnapshot.")
+@click.option("--period", type=click.Choice(["daily", "monthly"]),
+              help="Files by day or by month; by day when left out, if they are there so.")
 @_days
 @_quiet
 @_verbose
 def binance(
     market: Any,
     kind: str,
+    period: Any,
     symbols: Sequence[str],
     start: str,
     end: str | None,
@@ -439,7 +444,7 @@ def binance(
 
     del verbose
     fetched = fetch_binance(
-        out, market=market, kind=kind, symbols=list(symbols), start=start, end=end, progress=not quiet
+        out, market=market, kind=kind, symbols=list(symbols), start=start, end=end, period=period, progress=not quiet
     )
     _show_fetched(fetched)
     if any(file.status == "missing" for file in fetched):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from toxmid.disk import exclusive, whole
 from toxmid.errors import FileError, ParameterError
@@ -26,8 +26,15 @@ Market = Literal["spot", "um", "cm"]
 _FOLDERS: Final[dict[str, str]] = {"spot": "spot", "um": "futures/um", "cm": "futures/cm"}
 KINDS: Final[dict[str, tuple[str, ...]]] = {
     "spot": ("aggTrades", "trades"),
-    "um": ("aggTrades", "trades", "bookTicker"),
-    "cm": ("aggTrades", "trades", "bookTicker", "liquidationSnapshot"),
+    "um": ("aggTrades", "trades", "bookTicker", "bookDepth", "metrics", "fundingRate"),
+    "cm": ("aggTrades", "trades", "bookTicker", "liquidationSnapshot", "bookDepth", "metrics", "fundingRate"),
+}
+# Kinds that are there by day or by month only; all others are there by both.
+_PERIODS: Final[dict[str, tuple[str, ...]]] = {
+    "liquidationSnapshot": ("daily",),
+    "bookDepth": ("daily",),
+    "metrics": ("daily",),
+    "fundingRate": ("monthly",),
 }
 _SYMBOL: Final = re.compile(r"[A-Z0-9]+(?:_[A-Z0-9]+)?")
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
@@ -42,7 +49,7 @@ def fetch_binance(
     symbols: str | Sequence[str],
     start: Day,
     end: Day | None = None,
-    period: Literal["daily", "monthly"] = "daily",
+    period: Literal["daily", "monthly"] | None = None,
     base_url: str = BINANCE_ARCHIVE,
     connections: int = 4,
     retries: int = 6,
@@ -60,13 +67,15 @@ def fetch_binance(
     market : {"spot", "um", "cm"}
         Spot, USD-M futures, COIN-M futures.
     kind : str
-        ``"aggTrades"``, ``"trades"``, for futures also ``"bookTicker"``, for COIN-M also ``"liquidationSnapshot"``.
+        ``"aggTrades"``, ``"trades"``; for futures also ``"bookTicker"``, ``"bookDepth"``, ``"fundingRate"`` and
+        ``"metrics"`` (open interest); for COIN-M also ``"liquidationSnapshot"``.
     symbols : str or list of str
         As the venue writes them, ``"BTCUSDT"``, ``"BTCUSD_PERP"``.
     start, end : str or date
         Days from `start` to before `end`; one day when `end` is left out.
-    period : {"daily", "monthly"}
-        Files of a day, or of every month that has a day of the period.
+    period : {"daily", "monthly"}, optional
+        Files of a day, or of every month that has a day of the period. By day when left out; funding is there by month
+        only, what is sampled (depth, metrics) and liquidations by day only.
     base_url : str
         Another host with the same layout.
     connections : int
@@ -95,7 +104,8 @@ def fetch_binance(
         A market, kind, symbol or period that cannot be.
     """
     names = [symbols] if isinstance(symbols, str) else list(symbols)
-    _check(market, kind, names, period, connections)
+    _check(market, kind, names, connections)
+    period = _period(kind, period)
     base = checked_base(base_url)
     first, last = span(start, end)
     dates = days(first, last) if period == "daily" else months(first, last)
@@ -111,14 +121,21 @@ def fetch_binance(
     return fetched
 
 
-def _check(market: str, kind: str, symbols: Sequence[str], period: str, connections: int) -> None:
+def _period(kind: str, wanted: str | None) -> Any:
+    """By day or by month, as far as the archive leaves a choice."""
+    there = _PERIODS.get(kind, ("daily", "monthly"))
+    if wanted is not None and wanted not in there:
+        message = f"the archive has no such files of {kind}"
+        raise ParameterError(message, column="period", found=wanted, expected=", ".join(there))
+    return wanted or there[0]
+
+
+def _check(market: str, kind: str, symbols: Sequence[str], connections: int) -> None:
     if market not in KINDS:
         raise ParameterError("unknown market", column="market", found=market, expected=", ".join(KINDS))
     if kind not in KINDS[market]:
         expected = f"{', '.join(KINDS[market])} for market {market}"
         raise ParameterError("the archive has no such tapes", column="kind", found=kind, expected=expected)
-    if period not in ("daily", "monthly"):
-        raise ParameterError("unknown period", column="period", found=period, expected="daily, monthly")
     if not symbols:
         raise ParameterError("no symbol was given", column="symbols")
     for symbol in symbols:

@@ -30,6 +30,7 @@ DATA_TYPES: Final = (
     "book_snapshot_25",
     "liquidations",
     "derivative_ticker",
+    "options_chain",
 )
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _STRANGE: Final = re.compile(r'[:\\/?*<>|"]')
