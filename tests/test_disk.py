@@ -89,7 +89,7 @@ def test_a_lock_dies_with_its_holder(tmp_path: Path) -> None:
         from toxmid.disk import exclusive
         with exclusive(Path(sys.argv[1])):
             print("held", flush=True)
-            time.sleep(60)
+            time.sleep(600)
         """
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(output.__file__).parent.parent)}
@@ -107,5 +107,5 @@ def test_a_lock_dies_with_its_holder(tmp_path: Path) -> None:
         thread.start()
         assert not taken.wait(0.1)
         holder.kill()
-        assert taken.wait(10)
+        assert taken.wait(60)
         thread.join()

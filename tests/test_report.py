@@ -753,7 +753,7 @@ def test_the_page_draws_in_a_browser(tmp_path: Path, day: Any, day_page: str, si
         "--v=0", f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={size}", "--virtual-time-budget=8000",
         "--dump-dom", path.as_uri(),
     ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=90, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
     # The policy of the page forbids every request, so an attempt at one would stand here as an error too.
     assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
     dom = Page(done.stdout)

@@ -14,9 +14,10 @@ from typing import Any
 
 import pytest
 
-from tests.jobs.conftest import DAYS, contents
 from toxmid.errors import FileError, ParameterError
 from toxmid.jobs import Job, Part, run_jobs
+
+from .conftest import DAYS, contents
 
 # Its threads and sockets end when they please, long after a test.
 pytestmark = [
@@ -55,14 +56,14 @@ def run_and_kill(cluster: Any, jobs: list[Job], out: Path) -> tuple[list[Part], 
         deadline = time.monotonic() + 300
         while len(list(out.glob("*/*/manifest.json"))) < 3 and not running.done() and time.monotonic() < deadline:
             time.sleep(0.005)
-        victim = next(iter(cluster.workers.values()))
-        os.kill(victim.pid, signal.SIGKILL)
+        victims = (worker.pid for worker in cluster.workers.values())  # none while one is being started again
+        os.kill(next(pid for pid in victims if pid is not None), signal.SIGKILL)
         under_way = not running.done()
         return running.result(timeout=300), under_way
 
 
 def test_a_killed_worker_changes_no_bit(cluster: Any, jobs: list[Job], reference: Path, out: Path) -> None:
-    for _ in range(5):
+    for _ in range(20):
         parts, under_way = run_and_kill(cluster, jobs, out)
         if under_way:
             break

@@ -9,11 +9,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from tests.jobs.conftest import DAYS, SYMBOLS, VENUE
 from toxmid.convert import convert
 from toxmid.errors import DataError, FileError, ParameterError
 from toxmid.jobs import Job, pair_files
 from toxmid.readers import TapeWarning
+
+from .conftest import DAYS, SYMBOLS, VENUE
 
 
 def names(jobs: list[Job]) -> list[str]:

@@ -24,7 +24,6 @@ from click.testing import CliRunner
 from polars.testing import assert_frame_equal
 
 import toxmid
-from tests.jobs.conftest import DAYS, SYMBOLS, VENUE, contents
 from toxmid import output
 from toxmid.cli import cli
 from toxmid.errors import DataError, FileError, ParameterError
@@ -35,6 +34,8 @@ from toxmid.jobs.pool import _run_noting
 from toxmid.params import Params
 from toxmid.readers import TapeWarning
 from toxmid.replay import plan
+
+from .conftest import DAYS, SYMBOLS, VENUE, contents
 
 needs_posix = pytest.mark.skipif(os.name == "nt", reason="signals and file systems in memory are of POSIX")
 
@@ -230,7 +231,7 @@ def wait_until_gone(pids: list[int]) -> None:
 
 def strike(blow: signal.Signals, tapes: Path, out: Path, workers: int, delay: float) -> tuple[int, bytes]:
     """Start a run, hit it in the middle, and see it and all its workers end: exit code and last words."""
-    for _ in range(5):
+    for _ in range(20):
         finished = len(list(out.glob("*/*/manifest.json")))
         process = start(tapes, out, workers, out.with_name("run.py"))
         wait_for_parts(out, process, more_than=finished)
