@@ -28,6 +28,18 @@ NASTY = (
 )  # fmt: skip
 
 
+def lay_out(sample: Path, folder: Path, random: Random) -> Path:
+    """A damaged sample in a folder of its own, with the file that it is read with, if there is one, damaged or not."""
+    path = folder / sample.name
+    path.write_bytes(damaged(sample, random))
+    for one, other in (("_message_", "_orderbook_"), ("_orderbook_", "_message_")):
+        if one in sample.name:
+            companion = sample.with_name(sample.name.replace(one, other))
+            whole = random.random() < 0.5
+            (folder / companion.name).write_bytes(companion.read_bytes() if whole else damaged(companion, random))
+    return path
+
+
 def damaged(path: Path, random: Random) -> bytes:
     """Bytes of a sample, wrong in one to three ways."""
     packed = path.read_bytes()

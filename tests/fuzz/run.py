@@ -16,7 +16,7 @@ from types import FunctionType
 
 from toxmid.params import Params
 
-from .mutate import damaged
+from .mutate import lay_out
 from .properties import QUICK, check_events, check_file, check_inspection, events
 from .test_fuzz import SAMPLES
 
@@ -27,10 +27,10 @@ PARAMS = (QUICK, Params(), Params(book_without_snapshot=True))
 def fuzz_readers(random: Random, folder: Path) -> str:
     """A damaged sample: read, replayed, inspected; how far it came."""
     sample = random.choice(SAMPLES)
-    path = folder / sample.name
-    path.write_bytes(damaged(sample, random))
-    replayed = check_file(path)
-    check_inspection(path)
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        path = lay_out(sample, Path(place), random)
+        replayed = check_file(path)
+        check_inspection(path)
     return "replayed" if replayed else "refused or without a tape to replay"
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from toxmid.params import Params
 
-from .mutate import damaged
+from .mutate import lay_out
 from .properties import QUICK, check_events, check_file, check_inspection, events
 
 SAMPLES = sorted(
@@ -29,8 +29,7 @@ slow = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list
 def test_a_damaged_file_is_read_or_refused(
     tmp_path_factory: pytest.TempPathFactory, sample: Path, random: Random
 ) -> None:
-    path = tmp_path_factory.mktemp("fuzz") / sample.name
-    path.write_bytes(damaged(sample, random))
+    path = lay_out(sample, tmp_path_factory.mktemp("fuzz"), random)
     check_file(path)
     check_inspection(path)
 

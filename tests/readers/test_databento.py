@@ -56,6 +56,21 @@ def test_book_is_followed_before_the_window(samples):
     assert frame.select("price", "size").rows() == [(4800.0, 4.0), (4799.75, 5.0)]
 
 
+def test_a_record_without_its_figures_is_counted(samples, write):
+    """And the order that it speaks of stays as it was."""
+    header, *rows = gzip.decompress((samples / "databento" / "mbo.csv.gz").read_bytes()).decode().splitlines()
+    names = header.split(",")
+    added = next(row.split(",") for row in rows if row.split(",")[names.index("action")] == "A")
+    broken = []
+    for name, words in {"size": ("", "nan", "inf"), "price": ("", "nan"), "side": ("",)}.items():
+        for word in words:
+            broken.append(",".join([*added[: names.index(name)], word, *added[names.index(name) + 1 :]]))
+    text = "\n".join([header, ",".join(added), *broken]) + "\n"
+    tape = open_tape(write("mbo.csv", text), "book")
+    assert tape.frame().height == 1
+    assert tape.counts == {"rows_read": 7, "rows_used": 1, "unknown_orders": 6}
+
+
 RECORDS = st.lists(
     st.tuples(
         st.sampled_from("AAACMRTF"), st.sampled_from("BA"), st.integers(1, 4), st.integers(1, 5), st.integers(1, 6)

@@ -51,6 +51,18 @@ def test_book_without_messages(pair):
         read_book(pair[1])
 
 
+def test_book_with_an_empty_file_of_messages(pair):
+    pair[0].write_text("")
+    with pytest.raises(DataError, match="more rows than messages"):
+        read_book(pair[1])
+
+
+def test_a_name_that_says_no_day(pair):
+    path = pair[0].rename(pair[0].with_name(pair[0].name.replace("2012-06-21", "2012-06-31")))
+    with pytest.raises(FileError, match="says no day"):
+        read_trades(path)
+
+
 @pytest.mark.parametrize(("part", "message"), [(0, "more rows than messages"), (1, "fewer rows than messages")])
 def test_files_out_of_step(pair, part, message):
     lines = pair[part].read_text().splitlines(keepends=True)

@@ -7,6 +7,7 @@ elsewhere of the resting order. Sizes are contracts or shares and are left as th
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -110,8 +111,12 @@ class _Orders:
         self._cleared: set[str] = set()
 
     def follow(self, frame: pl.DataFrame) -> pl.DataFrame:
-        """Add `changes` (levels that changed, null where none did) and `unknown` (a cancel of an order never seen)."""
-        fields = frame.select("row", "flags", "instrument_id", "order_id", "action", "side", "price", "size")
+        """Add `changes` (levels that changed, null where none did) and `unknown` (a cancel of an order never seen, or a
+        record without the figures that make an order)."""
+        figures = pl.col("price", "size").fill_null(math.nan)
+        fields = frame.select(
+            "row", pl.col("flags").fill_null(0), "instrument_id", "order_id", "action", "side", figures
+        )
         changes: list[tuple[int, int, float, float, bool]] = []
         unknown = []
         for row, flags, instrument, order, *record in fields.with_columns(pl.col(pl.Enum).cast(pl.String)).iter_rows():
@@ -130,13 +135,16 @@ class _Orders:
         )
 
     def _changed(
-        self, instrument: str, order: int, action: str, side: str, price: float, size: float
+        self, instrument: str, order: int, action: str, side: str | None, price: float, size: float
     ) -> dict[tuple[int, float], float] | None:
-        """Levels that a record changed with what now stands there; None for an order that nobody has seen."""
+        """Levels that a record changed with what now stands there; None for an order that nobody can know."""
         if action == "R":
             return self._clear(instrument)
         if action not in ("A", "C", "M"):
             return {}  # trades and fills; the cancels and modifications that follow them change the book
+        places = action != "C" and side != "N"
+        if not math.isfinite(size) or (places and (side is None or not math.isfinite(price))):
+            return None
         standing = self._orders.pop((instrument, order), None)
         if standing is None and action == "C":
             return None
@@ -147,7 +155,7 @@ class _Orders:
             if left > 0:
                 self._orders[instrument, order] = (old_sign, old_price, left)
             changed |= self._move(instrument, (old_sign, old_price), left - was)
-        if action != "C" and side != "N":
+        if places:
             sign = 1 if side == "B" else -1
             self._orders[instrument, order] = (sign, price, size)
             changed |= self._move(instrument, (sign, price), size)

@@ -49,12 +49,16 @@ def _midnight(head: Head) -> int:
     """Nanoseconds since 1970 of midnight in New York on the day of the file."""
     match = _NAME.search(head.name)
     assert match is not None
-    return int(dt.datetime.fromisoformat(match[2]).replace(tzinfo=_NEW_YORK).timestamp()) * 10**9
+    try:
+        day = dt.datetime.fromisoformat(match[2])
+    except ValueError:
+        raise FileError("the name of the file says no day", file=str(head.path), found=match[2]) from None
+    return int(day.replace(tzinfo=_NEW_YORK).timestamp()) * 10**9
 
 
 def _header(head: Head) -> bytes | None:
     """Some copies have had a header line put in front."""
-    return head.lines[0].encode() if head.lines[0][:1].isalpha() else None
+    return head.lines[0].encode() if head.lines and head.lines[0][:1].isalpha() else None
 
 
 def _messages(head: Head, *, allow_partial: bool) -> Iterator[Lines]:
