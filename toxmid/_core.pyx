@@ -37,8 +37,8 @@ from toxmid.steps.implied cimport ImpliedParams, implied_init
 from toxmid.steps.interest cimport interest_init
 from toxmid.steps.kyle cimport kyle_init
 from toxmid.steps.machine cimport (BarRow, Machine, Past, _close_step, _settle, machine_book, machine_finish,
-                                   machine_liquidation, machine_mark, machine_open_interest, machine_quote,
-                                   machine_reference, machine_trade)
+                                   machine_counted_trade, machine_liquidation, machine_mark, machine_open_interest,
+                                   machine_quote, machine_reference, machine_trade)
 from toxmid.steps.lots cimport RUN, Lots, Run, lots_countable, lots_of, lots_of_run, lots_per_coin, lots_took, run_take
 from toxmid.steps.memory cimport Block, block_reserve
 from toxmid.steps.touch cimport touch_init
@@ -60,7 +60,7 @@ cdef dict RULE_CODES = {
 
 cdef enum:
     MAX_BLOCKS = 160
-    LAYOUT = 4                  # raised whenever the meaning of the state changes: older snapshots are refused
+    LAYOUT = 5                  # raised whenever the meaning of the state changes: older snapshots are refused
 
 OTHER_VENUE_LIMIT = OTHER_VENUES
 
@@ -376,13 +376,9 @@ _TABLE_COLUMNS = (
 cdef inline int _take(Machine *m, int kind, Columns t) noexcept nogil:
     """Hand the next row of a table to the step of its kind."""
     cdef Py_ssize_t i = t.i
-    if kind == TRADE:
-        return machine_trade(m, t.ts[i], t.a[i], t.b[i], t.side[i] if t.has_side else 0, t.lots[i] if t.has_lots else 0)
     if kind == BOOK:
         return machine_book(m, t.ts[i], t.side[i], t.a[i], t.b[i], t.flag[i] if t.has_flag else False,
                             t.gap[i] if t.has_gap else False)
-    if kind == QUOTE:
-        return machine_quote(m, t.ts[i], t.a[i], t.b[i], t.c[i], t.d[i])
     if kind == LIQUIDATION:
         return machine_liquidation(m, t.ts[i], t.side[i], t.a[i], t.b[i])
     if kind == MARK:
@@ -390,6 +386,92 @@ cdef inline int _take(Machine *m, int kind, Columns t) noexcept nogil:
     if kind == OPEN_INTEREST:
         return machine_open_interest(m, t.ts[i], t.a[i])
     return machine_reference(m, t.ts[i], t.a[i], t.b[i], t.side[i] if t.has_side else 0, t.venue[i] if t.has_venue else 0)
+
+
+# --- trades and quotes -----------------------------------------------------------------------------------------------
+
+cdef struct Tape:               # columns of trades or of quotes
+    const int64_t *ts
+    const double *a
+    const double *b
+    const double *c
+    const double *d
+    const int8_t *side          # NULL: no such column
+    const int64_t *lots
+    int64_t n, i                # rows, and how many were taken
+    int64_t looked              # trades: rows before this one were looked at,
+    int64_t first, counted      # and of them those from `first` to before `counted` stand as lots in
+    Run run
+
+
+cdef void _tape_init(Tape *tape, Columns t) noexcept:
+    memset(tape, 0, sizeof(Tape))
+    if t is None or t.n == 0:
+        return
+    tape.n = t.n
+    tape.ts, tape.a, tape.b, tape.c, tape.d = &t.ts[0], &t.a[0], &t.b[0], &t.c[0], &t.d[0]
+    tape.side = &t.side[0] if t.has_side else NULL
+    tape.lots = &t.lots[0] if t.has_lots else NULL
+
+
+cdef inline int64_t _head(const Tape *t) noexcept nogil:
+    """Time of the next row."""
+    return t.ts[t.i] if t.i < t.n else INT64_MAX
+
+
+cdef int _count_trades(const Machine *m, Tape *t) noexcept nogil:
+    """Look at the next trades together: are they good, and how many lots are they? What is not plain goes one by one."""
+    cdef int64_t i = t.i
+    cdef int64_t n = t.n - i if t.n - i < RUN else RUN
+    t.looked = i + n
+    t.first = t.counted = i
+    if (t.side != NULL and t.lots == NULL and m.started
+            and lots_of_run(&m.lots, m.now, &t.ts[i], &t.a[i], &t.b[i], &t.side[i], n, &t.run) and in_our_years(t.ts[i + n - 1])):
+        t.counted = i + n
+    return 0
+
+
+cdef inline int _take_trade(Machine *m, Tape *t) noexcept nogil:
+    cdef int64_t i = t.i
+    if i == t.looked:
+        _count_trades(m, t)
+    t.i += 1
+    if i < t.counted:
+        return machine_counted_trade(m, t.ts[i], t.a[i], t.b[i], t.side[i], t.run.lots[i - t.first])
+    return machine_trade(m, t.ts[i], t.a[i], t.b[i], t.side[i] if t.side != NULL else 0, t.lots[i] if t.lots != NULL else 0)
+
+
+cdef inline int _take_quote(Machine *m, Tape *t) noexcept nogil:
+    cdef int64_t i = t.i
+    t.i += 1
+    return machine_quote(m, t.ts[i], t.a[i], t.b[i], t.c[i], t.d[i])
+
+
+cdef int _take_tapes(Machine *m, Tape *trades, Tape *quotes, int64_t *head, int *kind) noexcept nogil:
+    """Take trades and quotes, merged, as long as they come before the next row of every other table."""
+    cdef int64_t trade_ts = head[TRADE], quote_ts = head[QUOTE]
+    cdef int64_t last_trade = INT64_MAX - 1, last_quote = INT64_MAX - 1
+    cdef int k, code = 0
+    for k in range(KINDS):
+        if k != TRADE and k != QUOTE:
+            last_trade = min(last_trade, head[k])
+            last_quote = min(last_quote, head[k] - (k < QUOTE))
+    while code >= 0:
+        if trade_ts <= quote_ts:
+            if trade_ts > last_trade:
+                break
+            kind[0] = TRADE
+            code = _take_trade(m, trades)
+            trade_ts = _head(trades)
+        else:
+            if quote_ts > last_quote:
+                break
+            kind[0] = QUOTE
+            code = _take_quote(m, quotes)
+            quote_ts = _head(quotes)
+    head[TRADE] = trade_ts
+    head[QUOTE] = quote_ts
+    return code
 
 
 # --- buckets alone ---------------------------------------------------------------------------------------------------
@@ -674,7 +756,7 @@ cdef class Core:
         m.set.cancelled = params.vacuum_cancelled
         m.set.cascade_rate = params.cascade_rate
         m.last_price = NAN
-        m.quiet_minute = True
+        m.quiet_minute = m.blind = True
         _lots_init(&m.lots, instrument, params.bucket_volume or 0.0)
         signing_init(&m.signing, 0.25 * instrument.tick if instrument.tick else 0.0)
         touch_init(&m.touch)
@@ -811,12 +893,16 @@ cdef class Core:
         cdef int kind, k, code = 0
         cdef Machine *m = &self.m
         cdef Columns failed
+        cdef Tape trades, quotes
+        cdef Py_ssize_t row
         given = [
             None if t is None else Columns(t, _TABLE_COLUMNS[k], k == LIQUIDATION or k == BOOK)
             for k, t in enumerate(tables)
         ]
         given += [None] * (KINDS - len(given))
         t0, t1, t2, t3, t4, t5, t6 = given
+        _tape_init(&trades, t0)
+        _tape_init(&quotes, t3)
         for k in range(KINDS):
             head[k] = INT64_MAX
             if given[k] is not None and len(tables[k]["ts"]):
@@ -832,18 +918,12 @@ cdef class Core:
                         kind = k
                 if first == INT64_MAX:
                     break
-                if kind == TRADE:
-                    code = _take(m, TRADE, t0)
-                    t0.i += 1
-                    head[0] = t0.ts[t0.i] if t0.i < t0.n else INT64_MAX
+                if kind == TRADE or kind == QUOTE:
+                    code = _take_tapes(m, &trades, &quotes, head, &kind)
                 elif kind == BOOK:
                     code = _take(m, BOOK, t2)
                     t2.i += 1
                     head[2] = t2.ts[t2.i] if t2.i < t2.n else INT64_MAX
-                elif kind == QUOTE:
-                    code = _take(m, QUOTE, t3)
-                    t3.i += 1
-                    head[3] = t3.ts[t3.i] if t3.i < t3.n else INT64_MAX
                 elif kind == LIQUIDATION:
                     code = _take(m, LIQUIDATION, t1)
                     t1.i += 1
@@ -864,7 +944,8 @@ cdef class Core:
                     break
         if code < 0:
             failed = given[kind]
-            raise _error(code, kind, failed.i - 1, failed.ts[failed.i - 1], m.now)
+            row = (trades.i if kind == TRADE else quotes.i if kind == QUOTE else failed.i) - 1
+            raise _error(code, kind, row, failed.ts[row], m.now)
 
     def feed_without_prints(self):
         """feed_without_prints()

@@ -2,6 +2,14 @@
 
 from libc.stdint cimport int64_t
 
+cdef extern from *:
+    bint unlikely(bint x) noexcept nogil    # of Cython's own preamble: keeps what is rare out of the way of what is not
+
+cdef enum:                  # where volume by side stands in an array: at side + 1
+    SOLD = 0
+    UNKNOWN = 1
+    BOUGHT = 2
+
 cdef enum:
     OK = 0
     ERR_BACKWARDS = -1      # a time before the time of an earlier event

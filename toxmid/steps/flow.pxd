@@ -12,7 +12,7 @@
 from libc.math cimport NAN, exp2, fabs
 from libc.stdint cimport int64_t
 from libc.string cimport memset
-from toxmid.steps.codes cimport ERR_MEMORY, Tally
+from toxmid.steps.codes cimport BOUGHT, ERR_MEMORY, SOLD, Tally, unlikely
 from toxmid.steps.memory cimport Block, block_reserve
 
 cdef enum:
@@ -67,7 +67,7 @@ cdef struct Flow:
     double coins_per_unit               # of the last trade
     double slack                        # units by which sizes may differ and still be the same: half a lot
     double price_slack                  # half a tick; 0: none is known, and a millionth of the price stands for it
-    double guess_buy, guess_sell        # inferred weight of taker orders of this step
+    double guess[3]             # inferred weight of taker orders of this step, by side; 0 where the side is unknown
     int64_t printed             # taker orders so far; the ring holds the last RING of them
     int64_t waiting             # records that wait
     Record records[32]
@@ -82,8 +82,8 @@ cdef inline void flow_guess(Flow *f, double spread, double move, double imbalanc
     where the weight is exactly 0; above, it rises to 1 as 1 - threshold / score."""
     cdef double buy = spread * (move if move > 0 else 0.0) * 0.5 * (1.0 + imbalance)
     cdef double sell = spread * (-move if move < 0 else 0.0) * 0.5 * (1.0 - imbalance)
-    f.guess_buy = 1.0 - threshold / buy if buy > threshold else 0.0
-    f.guess_sell = 1.0 - threshold / sell if sell > threshold else 0.0
+    f.guess[BOUGHT] = 1.0 - threshold / buy if buy > threshold else 0.0
+    f.guess[SOLD] = 1.0 - threshold / sell if sell > threshold else 0.0
 
 
 cdef inline double _unpressed(const Print *p, double price) noexcept nogil:
@@ -251,19 +251,42 @@ cdef inline void _expire_records(Flow *f, int64_t ts, Tally *tally) noexcept nog
     f.waiting = kept
 
 
+cdef inline double _count_order(Flow *f, Print *p, Tally *tally) noexcept nogil:
+    """Count an order as far as records that wait for it, or the state of the market, say that it was forced; its base coin that
+    is inferred to be."""
+    cdef double forced
+    cdef int64_t i
+    if p.guess > 0:
+        f.inferred_total += p.guess * p.coins
+    if f.waiting:
+        _expire_records(f, p.ts, tally)
+        for i in range(f.waiting):
+            if f.records[i].side == p.side:
+                f.records[i].units -= _claim(f, p, f.records[i].units)
+    if f.feed or not p.guess > 0:
+        return 0.0
+    flow_add(f, p, p.guess * p.units)
+    forced = p.guess * p.coins
+    if p.side > 0:
+        f.liq_buy += forced
+    else:
+        f.liq_sell += forced
+    f.liq_total += forced
+    return forced
+
+
 cdef inline int flow_order(Flow *f, const Order *o, Tally *tally, Print *spare, double *forced) noexcept nogil:
     """A taker order is complete: remember it and, as far as its weight is known now, count it.
 
     `spare`: where to put it instead of the ring, for a peek that must not write there; else NULL.
     `forced` receives the base coin of it that is inferred to be forced."""
     cdef Print *p = spare
-    cdef int64_t i
-    if p == NULL and f.prints.used == 0:
-        if block_reserve(&f.prints, RING * sizeof(Print)) < 0:
-            return ERR_MEMORY
-        f.prints.used = RING * sizeof(Print)
-        memset(f.prints.data, 0, f.prints.used)
     if p == NULL:
+        if unlikely(f.prints.used == 0):
+            if block_reserve(&f.prints, RING * sizeof(Print)) < 0:
+                return ERR_MEMORY
+            f.prints.used = RING * sizeof(Print)
+            memset(f.prints.data, 0, f.prints.used)
         p = &(<Print *> f.prints.data)[f.printed & (RING - 1)]
         f.printed += 1
     p.ts = o.ts
@@ -276,22 +299,10 @@ cdef inline int flow_order(Flow *f, const Order *o, Tally *tally, Print *spare, 
     p.pressure = o.pressure
     p.clock = f.clock
     p.matched = 0
-    p.guess = f.guess_buy if o.side > 0 else (f.guess_sell if o.side < 0 else 0.0)
-    if p.guess > 0:
-        f.inferred_total += p.guess * p.coins
-    if f.waiting:
-        _expire_records(f, o.ts, tally)
-        for i in range(f.waiting):
-            if f.records[i].side == p.side:
-                f.records[i].units -= _claim(f, p, f.records[i].units)
-    if not f.feed and p.guess > 0:
-        flow_add(f, p, p.guess * p.units)
-        forced[0] = p.guess * p.coins
-        if p.side > 0:
-            f.liq_buy += forced[0]
-        else:
-            f.liq_sell += forced[0]
-        f.liq_total += forced[0]
+    p.guess = f.guess[o.side + 1]
+    forced[0] = 0.0
+    if unlikely(p.guess > 0 or f.waiting):
+        forced[0] = _count_order(f, p, tally)
     return 0
 
 

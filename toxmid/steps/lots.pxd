@@ -6,7 +6,8 @@
 
 from libc.math cimport fabs, rint
 from libc.stdint cimport int8_t, int64_t
-from toxmid.steps.grid cimport Grid, grid_steps, on_grid
+from toxmid.steps.codes cimport unlikely
+from toxmid.steps.grid cimport Grid, grid_steps, on_grid, on_grid_now
 
 cdef enum:
     RUN = 256                   # trades that are counted together
@@ -129,19 +130,20 @@ cdef inline int64_t lots_of(Lots *l, double price, double coins, int64_t given, 
     counts of lots must be multiplied by it."""
     cdef int64_t lots
     finer[0] = 1
-    if not l.decided:
+    if unlikely(not l.decided):
         _decide(l, coins, given)
     if l.contracts:
         if given > 0:
             return given
         return <int64_t> rint(coins * price / l.contract_value) if l.contract_value > 0 else 0
-    if _many(l):                    # counts of what has traded must not leave int64 when the grid becomes finer
-        l.grid.finest = 4e17 * l.grid.per_unit / <double> l.traded
-    lots = grid_steps(&l.grid, coins, finer)
+    if unlikely(not on_grid_now(&l.grid, coins, &lots)):
+        if _many(l):                # counts of what has traded must not leave int64 when the grid becomes finer
+            l.grid.finest = 4e17 * l.grid.per_unit / <double> l.traded
+        lots = grid_steps(&l.grid, coins, finer)
+        if l.grid.coarse:
+            l.rounded += 1
     if l.traded < MOST_LOTS:
         l.traded = l.traded * finer[0] + lots
-    if l.grid.coarse:
-        l.rounded += 1
     return lots
 
 
@@ -154,9 +156,9 @@ cdef inline bint lots_of_run(const Lots *l, int64_t now, const int64_t *ts, cons
                              const int8_t *side, int64_t n, Run *run) noexcept nogil:
     """Lots of n <= RUN trades at once; False unless every one of them is in order of time, good, and on the grid as it stands."""
     cdef int64_t sums[3]
-    if not l.decided or l.contracts or _many(l):
+    if not l.decided or l.contracts:
         return False
-    if not count_run(ts, price, coins, side, n, now, l.grid.per_unit, run.lots, sums):
+    if not count_run(ts, price, coins, side, n, now, l.grid.per_unit, run.lots, sums) or l.traded + sums[0] > MOST_LOTS:
         return False
     run.taken = 0
     run.total = sums[0]
@@ -174,5 +176,5 @@ cdef inline void run_take(Run *run, int64_t count, int64_t total, int64_t buy, i
 
 
 cdef inline void lots_took(Lots *l, int64_t lots) noexcept nogil:
-    """Trades of a run, so many lots, were taken by their sums: what `lots_of` would have kept of them."""
+    """So many lots of a run were taken: what `lots_of` would have kept of them."""
     l.traded += lots

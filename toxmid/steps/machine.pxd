@@ -5,15 +5,16 @@
 
 from libc.math cimport NAN, exp, fabs, fmin, isnan, log, rint, sqrt
 from libc.stdint cimport int64_t
+from libc.string cimport memset
 from toxmid.steps.book cimport (ASK, BID, Book, book_break, book_judge, book_price, book_refusal, book_row,
                                 side_size)
 from toxmid.steps.branching cimport Branching, branching_ratio, branching_step
 from toxmid.steps.bulk cimport Bulk, bulk_add, bulk_advance
 from toxmid.steps.calm cimport Calm, calm_minute, calm_ready, calm_sample, calm_spread_z
-from toxmid.steps.classify cimport Signing, classify_quote, classify_trade
-from toxmid.steps.codes cimport (BAD_PRICE, BAD_SIDE, BAD_SIZE, BEFORE_SNAPSHOT, BOOK, ERR_BACKWARDS, ERR_MEMORY,
+from toxmid.steps.classify cimport RULE_TICK, Signing, classify_quote, classify_trade
+from toxmid.steps.codes cimport (BAD_PRICE, BAD_SIDE, BAD_SIZE, BEFORE_SNAPSHOT, BOOK, BOUGHT, ERR_BACKWARDS, ERR_MEMORY,
                                  ERR_SILENCE, ERR_TIME_RANGE, LIQUIDATION, MARK, OPEN_INTEREST, QUOTE, REFERENCE,
-                                 SECOND, TRADE, ZERO_SIZE, Tally, in_our_years, is_price, is_size)
+                                 SECOND, SOLD, TRADE, UNKNOWN, ZERO_SIZE, Tally, in_our_years, is_price, is_size, unlikely)
 from toxmid.steps.consensus cimport (ALL_VENUES, INDEX_PRICE, MARK_PRICE, OTHER_VENUES, Consensus,
                                      consensus_corridor)
 from toxmid.steps.depth cimport RUNGS, Depth, depth_end_bar, depth_step
@@ -24,14 +25,15 @@ from toxmid.steps.flow cimport (Flow, Order, Print, debiased_mean, flow_guess, f
 from toxmid.steps.implied cimport Implied, _gap_of, _imbalance, implied_conclude, implied_follow
 from toxmid.steps.interest cimport Interest, interest_sample, interest_step, shifted
 from toxmid.steps.kyle cimport Kyle, kyle_lambda, kyle_step
-from toxmid.steps.lots cimport Lots, lots_countable, lots_of, lots_per_coin
+from toxmid.steps.lots cimport Lots, lots_countable, lots_of, lots_per_coin, lots_took
 from toxmid.steps.memory cimport Block, block_reserve
 from toxmid.steps.signs cimport Signs, signs_correlation, signs_flush, signs_push
 from toxmid.steps.touch cimport (DEPTH, QUOTES, TAPE, Touch, fresh_spread, touch_age, touch_end_step,
                                  touch_forget_tape, touch_set, touch_settle, touch_spread, touch_trade,
-                                 touch_weighted_mid)
+                                 touch_weighted_mid, where)
 from toxmid.steps.venue cimport Venue, venue_price, venue_sample, venue_step, venue_trade
-from toxmid.steps.volume_clock cimport VolumeClock, clock_fill, clock_prepare, clock_refine
+from toxmid.steps.volume_clock cimport (VolumeClock, clock_fill, clock_has_room, clock_prepare, clock_refine,
+                                        clock_trade)
 
 cdef enum:
     CALM = 0
@@ -135,8 +137,8 @@ cdef struct BarRow:             # every field is 8 bytes wide: int64 or double
 
 cdef struct BarSums:
     int64_t trades
-    int64_t buy, sell, unknown  # lots
-    double buy_coins, sell_coins, unknown_coins
+    int64_t lots[3]             # sold, of unknown side, bought
+    double coins[3]             # the same, where a lot has no one worth
     double paid, at_mid         # effective spread x size, mid x size
     int64_t sweeps              # taker orders that took more than the best price had
     double swept                # base coin of them
@@ -165,10 +167,11 @@ cdef struct Machine:
     # Volume that statistics are made of is in units: base coin, or contracts where the market is inverse. Whole lots are for
     # what must be exact; units do not change when the grid of lots becomes finer.
     double total_units, signed_units, total_coins, signed_coins
-    int64_t blind_trades        # before anybody could say what was forced
+    bint blind                  # nobody can say yet what is forced: no feed has spoken, and what is usual is not known
+    int64_t blind_trades        # before anybody could
     double spread_sum
     int64_t spreads
-    double step_buy, step_sell, step_unknown
+    double step_units[3]        # sold, of unknown side, bought in the open step
     double toxic_rate, volume_rate      # units per second, 60 s and 30 s memory
     double toxic_30, volume_30
     double cusum
@@ -204,28 +207,30 @@ cdef struct Machine:
 
 # --- helpers ---------------------------------------------------------------------------------------------------------
 
-cdef inline double _coins(const Machine *m, int64_t lots, double coins) noexcept nogil:
+cdef inline double _coins(const Machine *m, int side) noexcept nogil:
     """Base coin of a sum: from whole lots where a lot has one worth, so that no dust of additions shows."""
-    return coins if m.lots.contracts else <double> lots / m.lots.grid.per_unit
+    return m.sums.coins[side] if m.lots.contracts else <double> m.sums.lots[side] / m.lots.grid.per_unit
 
 
 cdef inline void _refine(Machine *m, int64_t factor) noexcept nogil:
     """The grid of lots became finer: what counts lots counts the smaller ones from now on."""
+    cdef int side
     clock_refine(&m.clock, factor)
     m.bulk.lots *= factor
-    m.sums.buy *= factor
-    m.sums.sell *= factor
-    m.sums.unknown *= factor
+    for side in range(3):
+        m.sums.lots[side] *= factor
 
 
 cdef inline int64_t _whole_lots(Machine *m, double price, double coins, int64_t given) noexcept nogil:
     """Lots of a trade; every count of lots follows where the grid has become finer."""
     cdef int64_t finer = 1
+    cdef bint first = not m.lots.decided
     cdef int64_t lots = lots_of(&m.lots, price, coins, given, &finer)
-    if finer > 1:
+    if unlikely(finer > 1):
         _refine(m, finer)
-    m.clock.lots_per_coin = lots_per_coin(&m.lots)
-    m.flow.slack = 0.5 if m.lots.contracts else 0.5 / m.lots.grid.per_unit
+    if unlikely(first or finer > 1):
+        m.clock.lots_per_coin = lots_per_coin(&m.lots)
+        m.flow.slack = 0.5 if m.lots.contracts else 0.5 / m.lots.grid.per_unit
     return lots
 
 
@@ -261,6 +266,7 @@ cdef inline int _finish_order(Machine *m) noexcept nogil:
     cdef Order *o = &m.order
     cdef Print spare
     cdef double forced = 0
+    cdef bint swept
     cdef int code
     if not o.open:
         return 0
@@ -268,17 +274,17 @@ cdef inline int _finish_order(Machine *m) noexcept nogil:
     if o.mid == o.mid and m.touch.source > TAPE and o.side:
         m.sums.paid += 2.0 * o.side * (o.notional - o.mid * o.coins)
         m.sums.at_mid += o.mid * o.coins
-    if o.side and (o.levels > 1 or o.coins > o.resting):
-        m.sums.sweeps += 1
-        m.sums.swept += o.coins
+    swept = (o.side != 0) & ((o.levels > 1) | (o.coins > o.resting))
+    m.sums.sweeps += swept
+    m.sums.swept += where(swept, o.coins)
     # Volume inferred to be forced belongs to the bucket that is open when its order is complete.
     code = flow_order(&m.flow, o, &m.tally, &spare if m.peeking else NULL, &forced)
-    if o.side > 0:
-        m.clock.liq_buy += forced
-    else:
-        m.clock.liq_sell += forced
     signs_push(&m.signs, o.side)
-    if forced > 0:
+    if unlikely(forced > 0):
+        if o.side > 0:
+            m.clock.liq_buy += forced
+        else:
+            m.clock.liq_sell += forced
         m.branching.prints += 2.0 * forced >= o.coins
     return code
 
@@ -412,16 +418,11 @@ cdef inline void _guess_context(Machine *m, double move) noexcept nogil:
     if calm_ready(&m.calm) and move == move:
         flow_guess(&m.flow, m.implied.spread / m.calm.spread, move / m.calm.sigma, _imbalance(&m.implied), m.set.toxic_score)
     else:
-        m.flow.guess_buy = m.flow.guess_sell = 0.0
-    m.raw_buy = m.flow.guess_buy
-    m.raw_sell = m.flow.guess_sell
-    m.flow.guess_buy = shifted(m.raw_buy, m.interest.odds_buy)
-    m.flow.guess_sell = shifted(m.raw_sell, m.interest.odds_sell)
-
-
-cdef inline bint _tells_forced(const Machine *m) noexcept nogil:
-    """Can anybody say what is forced: a feed that has spoken, or the inference once it knows what is usual?"""
-    return m.feed.records > 0 or calm_ready(&m.calm)
+        m.flow.guess[BOUGHT] = m.flow.guess[SOLD] = 0.0
+    m.raw_buy = m.flow.guess[BOUGHT]
+    m.raw_sell = m.flow.guess[SOLD]
+    m.flow.guess[BOUGHT] = shifted(m.raw_buy, m.interest.odds_buy)
+    m.flow.guess[SOLD] = shifted(m.raw_sell, m.interest.odds_sell)
 
 
 cdef inline void _fill_row(Machine *m, double spread, double move, double units_60, double coins_60) noexcept nogil:
@@ -444,7 +445,7 @@ cdef inline void _fill_row(Machine *m, double spread, double move, double units_
     r.excess_impact = _excess(m, move, units_60)
     r.imbalance = _imbalance(&m.implied) if m.implied.total_volume > 0 else NAN
     # A late record claims volume whose own part in the sum has faded already: never more than all of it.
-    r.toxicity = fmin(m.toxic_30 / m.volume_30, 1.0) if m.volume_30 > 0 and _tells_forced(m) else NAN
+    r.toxicity = fmin(m.toxic_30 / m.volume_30, 1.0) if m.volume_30 > 0 and not m.blind else NAN
     r.toxic_mean = toxic_mean(&m.flow)
     r.debiased_mean = debiased_mean(&m.flow)
     r.implied_mid = m.implied.value
@@ -496,9 +497,9 @@ cdef inline int _write_bar(Machine *m) noexcept nogil:
     cdef BarSums *s = &m.sums
     cdef Touch *t = &m.touch
     r.trades = s.trades
-    r.buy_volume = _coins(m, s.buy, s.buy_coins)
-    r.sell_volume = _coins(m, s.sell, s.sell_coins)
-    r.unknown_volume = _coins(m, s.unknown, s.unknown_coins)
+    r.buy_volume = _coins(m, BOUGHT)
+    r.sell_volume = _coins(m, SOLD)
+    r.unknown_volume = _coins(m, UNKNOWN)
     r.liq_buy_volume = NAN if s.blind else m.flow.liq_buy
     r.liq_sell_volume = NAN if s.blind else m.flow.liq_sell
     r.sweeps = s.sweeps
@@ -513,10 +514,7 @@ cdef inline int _write_bar(Machine *m) noexcept nogil:
         return ERR_MEMORY
     (<BarRow *> (m.bars.data + m.bars.used))[0] = r[0]
     m.bars.used += sizeof(BarRow)
-    s.trades = s.buy = s.sell = s.unknown = 0
-    s.buy_coins = s.sell_coins = s.unknown_coins = s.paid = s.at_mid = s.swept = 0
-    s.sweeps = 0
-    s.blind = False
+    memset(s, 0, sizeof(BarSums))
     m.flow.liq_buy = m.flow.liq_sell = 0
     t.width_time = t.mid_time = t.ofi = 0
     depth_end_bar(&m.depth)
@@ -525,7 +523,7 @@ cdef inline int _write_bar(Machine *m) noexcept nogil:
 
 cdef inline void _decay_rates(Machine *m, double dt) noexcept nogil:
     cdef double toxic = m.flow.toxic_buy + m.flow.toxic_sell
-    cdef double units = m.step_buy + m.step_sell + m.step_unknown
+    cdef double units = m.step_units[BOUGHT] + m.step_units[SOLD] + m.step_units[UNKNOWN]
     cdef double minute = exp(-dt / 60.0)
     cdef double half = exp(-dt / 30.0)
     m.toxic_rate = m.toxic_rate * minute + toxic * (1.0 - minute) / dt
@@ -571,8 +569,8 @@ cdef inline int _step_metrics(Machine *m, double log_mid) noexcept nogil:
         depth_step(&m.depth, &m.book, _has_depth(m), m.touch.mid, m.calm.volume * m.flow.coins_per_unit)
     kyle_step(&m.kyle, m.step_end, log_mid, m.signed_units)
     feed_step(&m.feed, m.step_end)
-    interest_step(&m.interest, m.step_end, m.step_buy * m.flow.coins_per_unit, m.step_sell * m.flow.coins_per_unit,
-                  m.raw_buy, m.raw_sell, m.feed.buy, m.feed.sell)
+    interest_step(&m.interest, m.step_end, m.step_units[BOUGHT] * m.flow.coins_per_unit,
+                  m.step_units[SOLD] * m.flow.coins_per_unit, m.raw_buy, m.raw_sell, m.feed.buy, m.feed.sell)
     return branching_step(&m.branching, m.step_end, m.peeking)
 
 
@@ -584,7 +582,8 @@ cdef inline void _imply(Machine *m, double dt, double spread, double move, doubl
     for i in range(OTHER_VENUES):
         venue_step(&m.others.venues[i], m.step_end, dt, m.set.stale)
     m.others.half = NAN
-    if not implied_follow(&m.implied, &m.calm, dt, m.touch.mid, spread, m.step_buy, m.step_sell, m.step_unknown):
+    if not implied_follow(&m.implied, &m.calm, dt, m.touch.mid, spread, m.step_units[BOUGHT], m.step_units[SOLD],
+                          m.step_units[UNKNOWN]):
         return
     held = consensus_corridor(&m.others, &m.calm, m.step_end, dt, 1e4 * log(m.touch.mid), &centre, &corridor)
     implied_conclude(&m.implied, &m.calm, dt, m.touch.mid, 1e-9 * <double> touch_age(&m.touch, m.step_end), move,
@@ -630,13 +629,14 @@ cdef inline int _close_step(Machine *m) noexcept nogil:
         code = _remember_step(m, log_mid, spread, move, units_60, spread_60)
         if code < 0:
             return code
+        m.blind = m.feed.records == 0 and not calm_ready(&m.calm)
     if m.step_end % m.set.bar == 0 or m.peeking:
         code = _write_bar(m)
         if code < 0:
             return code
     flow_tick(&m.flow, m.implied.minutes)
     m.flow.toxic_buy = m.flow.toxic_sell = 0
-    m.step_buy = m.step_sell = m.step_unknown = 0
+    m.step_units[SOLD] = m.step_units[UNKNOWN] = m.step_units[BOUGHT] = 0
     m.steps += 1
     m.step_end += m.set.step
     return 0
@@ -655,22 +655,19 @@ cdef inline void _forget_moves(Machine *m) noexcept nogil:
     touch_forget_tape(&m.touch)
 
 
-cdef inline int _advance(Machine *m, int64_t ts) noexcept nogil:
-    """Bring the clock to `ts`."""
+cdef inline void _start(Machine *m, int64_t ts) noexcept nogil:
+    """The first event of all: the step that it lies in is open."""
+    m.started = True
+    m.step_end = (ts + m.set.step - 1) // m.set.step * m.set.step
+    m.touch.since = ts
+    m.now = ts
+
+
+cdef inline int _close_steps(Machine *m, int64_t ts) noexcept nogil:
+    """Settle the moment `now` and close every step that has ended before `ts`."""
     cdef int code
-    if m.started and ts == m.now:
-        return 0
-    if not in_our_years(ts):
-        return ERR_TIME_RANGE
-    if not m.started:
-        m.started = True
-        m.step_end = (ts + m.set.step - 1) // m.set.step * m.set.step
-        m.touch.since = ts
-        m.now = ts
-        return 0
     if (ts - m.step_end) // m.set.bar > MOST_BARS or (ts - m.step_end) // m.set.step > MOST_STEPS:
         return ERR_SILENCE
-    m.finished = False
     code = _settle(m)
     while code == 0 and ts > m.step_end:
         # A bulk bar that has ended by the end of a step belongs before it, one that ends later must not show in it.
@@ -678,12 +675,36 @@ cdef inline int _advance(Machine *m, int64_t ts) noexcept nogil:
             code = bulk_advance(&m.bulk, m.step_end + 1, &m.clock)
         if code == 0:
             code = _close_step(m)
-    if code == 0 and m.bulk.on:
-        code = bulk_advance(&m.bulk, ts, &m.clock)
     if ts - m.now > m.set.gap:
         _forget_moves(m)
-    m.now = ts
     return code
+
+
+cdef inline int _advance(Machine *m, int64_t ts) noexcept nogil:
+    """Bring the clock to `ts`."""
+    return _advance_in_years(m, ts) if in_our_years(ts) else ERR_TIME_RANGE
+
+
+cdef inline int _advance_in_years(Machine *m, int64_t ts) noexcept nogil:
+    """Most events lie in the open step: for them little is to do. (Before the first event there is no step, and its end lies
+    before every time.)"""
+    cdef int code = 0
+    if ts == m.now:
+        return 0
+    if unlikely(ts > m.step_end or ts - m.now > m.set.gap):
+        if not m.started:
+            _start(m, ts)
+            return 0
+        code = _close_steps(m, ts)
+    else:
+        code = _settle(m)
+    if unlikely(code == 0 and m.bulk.on):
+        code = bulk_advance(&m.bulk, ts, &m.clock)
+    if unlikely(code < 0):
+        return code
+    m.finished = False
+    m.now = ts
+    return 0
 
 
 # --- events ----------------------------------------------------------------------------------------------------------
@@ -702,15 +723,14 @@ cdef inline void _join_order(Machine *m, int64_t ts, int side, double price, dou
         o.ts = ts
         o.units = 0
         o.coins = o.notional = 0
-        o.levels = 0
-        o.last_price = NAN
+        o.levels = 1
         o.mid = m.touch.mid
         o.resting = NAN
         if o.mid == o.mid:
-            o.resting = m.touch.ask_size if side > 0 else m.touch.bid_size
+            o.resting = (&m.touch.ask_size if side > 0 else &m.touch.bid_size)[0]
         o.half_spread = 0.5 * (m.touch.ask - m.touch.bid)
         o.pressure = m.touch.mid - m.implied.value
-    if price != o.last_price:
+    elif price != o.last_price:
         o.levels += 1
     o.last_price = price
     o.units += units
@@ -718,38 +738,36 @@ cdef inline void _join_order(Machine *m, int64_t ts, int side, double price, dou
     o.notional += coins * price
 
 
-cdef inline int machine_trade(Machine *m, int64_t ts, double price, double coins, int side,
-                              int64_t given_lots) noexcept nogil:
-    cdef int64_t lots
-    cdef int code = 0
+cdef inline void _hit_book(Machine *m, int side, double price, double coins, double mid) noexcept nogil:
+    """A trade took from the depth that is watched, if it is within its limit. Where nobody knows whose taker it was, the side of
+    the book it took from is the one where its price lies."""
+    if side == 0 and mid > 0:
+        side = (price > mid) - (price < mid)
+    if side > 0 and price <= m.book.sides[ASK].near_price:
+        m.book.sides[ASK].traded += coins
+    elif side < 0 and price >= m.book.sides[BID].near_price:
+        m.book.sides[BID].traded += coins
+
+
+cdef inline int _trade(Machine *m, int64_t ts, double price, double coins, int side, int64_t lots) noexcept nogil:
+    """A good trade of so many lots, at the time to which the clock was brought."""
+    cdef int code
     cdef double width, mid, units
-    if m.started and ts < m.now:
-        return ERR_BACKWARDS
-    if not is_price(price):
-        return _refuse(m, TRADE, BAD_PRICE)
-    if not is_size(coins) or given_lots < 0:
-        return _refuse(m, TRADE, BAD_SIZE)
-    if coins == 0:
-        return _refuse(m, TRADE, ZERO_SIZE)
-    if not lots_countable(&m.lots, price, coins, given_lots):
-        return _refuse(m, TRADE, BAD_SIZE)
-    code = _advance(m, ts)
-    if code < 0:
-        return code
-    lots = _whole_lots(m, price, coins, given_lots)
-    if not m.bulk.on:
+    cdef bint has_room = clock_has_room(&m.clock, ts, lots) and not m.bulk.on
+    if unlikely(not has_room) and not m.bulk.on:
         code = clock_prepare(&m.clock, ts, coins, lots)
         if code < 0:
             return code
     m.tally.used[TRADE] += 1
     side = classify_trade(&m.signing, m.set.rule, price, side)
-    if m.order.open and m.order.side != side:
+    if unlikely(m.order.open and m.order.side != side):
         code = _finish_order(m)
         if code < 0:
             return code
     units = coins
     if m.lots.contracts:
         units = <double> lots
+        m.sums.coins[side + 1] += coins
         if units > 0:
             m.flow.coins_per_unit = coins / units
     _join_order(m, ts, side, price, coins, units)
@@ -761,36 +779,20 @@ cdef inline int machine_trade(Machine *m, int64_t ts, double price, double coins
     m.last_price = price
     m.total_units += units
     m.total_coins += coins
+    m.signed_units += side * units
+    m.step_units[side + 1] += units
     m.sums.trades += 1
-    m.clock.pouring_blind = not _tells_forced(m)
-    if m.clock.pouring_blind:
+    m.signed_coins += side * coins
+    m.sums.lots[side + 1] += lots
+    m.clock.pouring_blind = m.blind
+    if unlikely(m.blind):
         m.sums.blind = m.clock.blind = True
         m.blind_trades += 1
-    if side > 0:
-        m.signed_units += units
-        m.signed_coins += coins
-        m.step_buy += units
-        m.sums.buy += lots
-        m.sums.buy_coins += coins
-        if price <= m.book.sides[ASK].near_price:
-            m.book.sides[ASK].traded += coins
-    elif side < 0:
-        m.signed_units -= units
-        m.signed_coins -= coins
-        m.step_sell += units
-        m.sums.sell += lots
-        m.sums.sell_coins += coins
-        if price >= m.book.sides[BID].near_price:
-            m.book.sides[BID].traded += coins
-    else:
-        m.step_unknown += units
-        m.sums.unknown += lots
-        m.sums.unknown_coins += coins
-        # Whose taker it was is not known, which side of the book it took from is: the one where its price lies.
-        if price > mid > 0 and price <= m.book.sides[ASK].near_price:
-            m.book.sides[ASK].traded += coins
-        elif price < mid and price >= m.book.sides[BID].near_price:
-            m.book.sides[BID].traded += coins
+    if m.book.message_ts:
+        _hit_book(m, side, price, coins, mid)
+    if has_room:
+        clock_trade(&m.clock, price, coins, lots, side, width, mid)
+        return 0
     if m.bulk.on:
         bulk_add(&m.bulk, price, coins, lots)
         return 0
@@ -800,32 +802,68 @@ cdef inline int machine_trade(Machine *m, int64_t ts, double price, double coins
     return code
 
 
+cdef inline int machine_trade(Machine *m, int64_t ts, double price, double coins, int side,
+                              int64_t given_lots) noexcept nogil:
+    cdef int code
+    if unlikely(ts < m.now) and m.started:
+        return ERR_BACKWARDS
+    if unlikely(not is_price(price)):
+        return _refuse(m, TRADE, BAD_PRICE)
+    if unlikely(not is_size(coins) or given_lots < 0):
+        return _refuse(m, TRADE, BAD_SIZE)
+    if unlikely(coins == 0):
+        return _refuse(m, TRADE, ZERO_SIZE)
+    if unlikely(not lots_countable(&m.lots, price, coins, given_lots)):
+        return _refuse(m, TRADE, BAD_SIZE)
+    code = _advance(m, ts)
+    if unlikely(code < 0):
+        return code
+    return _trade(m, ts, price, coins, side, _whole_lots(m, price, coins, given_lots))
+
+
+cdef inline int machine_counted_trade(Machine *m, int64_t ts, double price, double coins, int side,
+                                      int64_t lots) noexcept nogil:
+    """A trade of a run that `lots_of_run` has found good, between years that are ours."""
+    cdef int code
+    if unlikely(ts < m.now):
+        return ERR_BACKWARDS
+    code = _advance_in_years(m, ts)
+    if unlikely(code < 0):
+        return code
+    lots_took(&m.lots, lots)
+    return _trade(m, ts, price, coins, side, lots)
+
+
 cdef inline int machine_quote(Machine *m, int64_t ts, double bid, double bid_size, double ask,
                               double ask_size) noexcept nogil:
-    cdef bint has_bid = is_price(bid)
-    cdef bint has_ask = is_price(ask)
     cdef int code
-    if m.started and ts < m.now:
+    if unlikely(ts < m.now) and m.started:
         return ERR_BACKWARDS
-    if not (is_size(bid_size) or isnan(bid_size)) or not (is_size(ask_size) or isnan(ask_size)):
+    if unlikely(not (is_size(bid_size) or isnan(bid_size)) or not (is_size(ask_size) or isnan(ask_size))):
         return _refuse(m, QUOTE, BAD_SIZE)
     # NaN or 0: there is no such side.
-    if not (has_bid or bid == 0 or isnan(bid)) or not (has_ask or ask == 0 or isnan(ask)):
-        return _refuse(m, QUOTE, BAD_PRICE)
+    if unlikely(not is_price(bid)):
+        if not (bid == 0 or isnan(bid)):
+            return _refuse(m, QUOTE, BAD_PRICE)
+        bid = NAN
+    if unlikely(not is_price(ask)):
+        if not (ask == 0 or isnan(ask)):
+            return _refuse(m, QUOTE, BAD_PRICE)
+        ask = NAN
     code = _advance(m, ts)
-    if code < 0:
-        return code
-    if m.order.open:
+    if code == 0 and m.order.open:
         code = _finish_order(m)
-        if code < 0:
-            return code
+    if unlikely(code < 0):
+        return code
     m.tally.used[QUOTE] += 1
-    if not (has_bid and has_ask):
-        m.tally.quotes_one_sided += 1
-    elif bid >= ask:
-        m.tally.quotes_crossed += 1
-    touch_set(&m.touch, ts, QUOTES, bid if has_bid else NAN, bid_size, ask if has_ask else NAN, ask_size)
-    classify_quote(&m.signing, m.touch.bid, m.touch.ask)
+    if unlikely(not bid < ask):
+        if isnan(bid) or isnan(ask):
+            m.tally.quotes_one_sided += 1
+        else:
+            m.tally.quotes_crossed += 1
+    touch_set(&m.touch, ts, QUOTES, bid, bid_size, ask, ask_size)
+    if m.set.rule > RULE_TICK:
+        classify_quote(&m.signing, bid, ask)
     return 0
 
 
@@ -889,6 +927,7 @@ cdef inline int machine_liquidation(Machine *m, int64_t ts, int side, double pri
         units = rint(units)
     flow_record(&m.flow, ts, side, units, price, &m.tally)
     feed_record(&m.feed, side, coins)
+    m.blind = False
     m.branching.prints += 1
     m.flow.liq_total += coins
     m.sums.blind = m.clock.blind = False        # from now on the feed is known to be there
@@ -938,7 +977,7 @@ cdef inline int machine_reference(Machine *m, int64_t ts, double price, double c
     if code == 0:
         m.tally.used[REFERENCE] += 1
         v.used += 1
-        venue_trade(v, ts, side, price, coins)
+        venue_trade(v, ts, (side > 0) - (side < 0), price, coins)
     return code
 
 

@@ -8,6 +8,22 @@
 
 from libc.math cimport NAN, exp, fabs, log
 from libc.stdint cimport int64_t
+from toxmid.steps.codes cimport BOUGHT, SOLD, unlikely
+
+cdef extern from *:
+    """
+    #include <stdint.h>
+    #include <string.h>
+    /* x where a condition holds, else 0, without a branch: prices go up and down as nobody can predict, a processor neither. */
+    static CYTHON_INLINE double toxmid_where(int holds, double x) {
+        uint64_t bits;
+        memcpy(&bits, &x, 8);
+        bits &= (uint64_t) 0 - (uint64_t) (holds != 0);
+        memcpy(&x, &bits, 8);
+        return x;
+    }
+    """
+    double where "toxmid_where"(bint holds, double x) noexcept nogil
 
 cdef enum:
     NOTHING = 0
@@ -15,16 +31,23 @@ cdef enum:
     DEPTH = 2
     QUOTES = 3
 
+    CHANGES = 16
+
+cdef struct Change:                         # of side: prices of the print after it and of the last one of the other side
+    double after, before
+
 cdef struct Touch:
     int source
     double bid, bid_size, ask, ask_size     # NaN: no such side
     double mid                              # NaN unless two-sided and uncrossed
-    double last_buy, last_sell              # prices of the last taker buy and sell
-    int64_t last_buy_ts, last_sell_ts
+    double last_price[3]                    # of the last taker sell and buy, in the order of SOLD and BOUGHT
+    int64_t last_ts[3]
     int last_side                           # of the last trade whose side is known
     double flip                             # bps between prints at changes of side, mean of the last step that had any
     double flip_sum                         # of the open step
     int64_t flips
+    int64_t waiting                         # changes of side that are not in the sum yet
+    Change changes[17]                      # CHANGES, and one to write over
     double ofi                              # order-flow imbalance of the open step, base coin
     int64_t since                           # when the touch that stands began to count
     double width_time, mid_time             # integrals of width and mid over time in the open bar, while there is a mid
@@ -43,9 +66,10 @@ cdef inline double log_ratio_bps(double high, double low) noexcept nogil:
 cdef inline void touch_init(Touch *t) noexcept nogil:
     t.source = NOTHING
     t.bid = t.bid_size = t.ask = t.ask_size = t.mid = NAN
-    t.last_buy = t.last_sell = t.flip = NAN
-    t.last_buy_ts = t.last_sell_ts = t.flips = 0
+    t.last_price[SOLD] = t.last_price[BOUGHT] = t.flip = NAN
+    t.last_ts[SOLD] = t.last_ts[BOUGHT] = t.flips = 0
     t.last_side = 0
+    t.waiting = 0
     t.flip_sum = 0
     t.since = 0
     t.ofi = t.width_time = t.mid_time = 0
@@ -77,26 +101,18 @@ cdef inline void touch_settle(Touch *t, int64_t ts) noexcept nogil:
 
 cdef inline double _ofi(const Touch *t, double bid, double bid_size, double ask, double ask_size) noexcept nogil:
     """One event's order-flow imbalance: Cont, Kukanov, Stoikov (2014), doi:10.1093/jjfinec/nbt003."""
-    cdef double e = 0
-    if bid >= t.bid:
-        e += bid_size
-    if bid <= t.bid:
-        e -= t.bid_size
-    if ask <= t.ask:
-        e -= ask_size
-    if ask >= t.ask:
-        e += t.ask_size
-    return e
+    return (where(bid >= t.bid, bid_size) - where(bid <= t.bid, t.bid_size) - where(ask <= t.ask, ask_size)
+            + where(ask >= t.ask, t.ask_size))
 
 
 cdef inline void touch_set(Touch *t, int64_t ts, int source, double bid, double bid_size, double ask,
                            double ask_size) noexcept nogil:
-    """The touch as `source` shows it at `ts`; a source below the best one seen so far is not heard."""
+    """The touch as quotes or a book show it at `ts`; a source below the best one seen so far is not heard."""
     cdef double e
     if source < t.source:
         return
     touch_settle(t, ts)
-    if source == t.source and source > TAPE:
+    if source == t.source:
         e = _ofi(t, bid, bid_size, ask, ask_size)
         if e == e:
             t.ofi += e
@@ -105,48 +121,58 @@ cdef inline void touch_set(Touch *t, int64_t ts, int source, double bid, double 
     t.bid_size = bid_size
     t.ask = ask
     t.ask_size = ask_size
-    # Pseudo-quotes of the tape may meet; a quoted market that does is crossed and has no mid.
-    t.mid = 0.5 * (bid + ask) if (bid < ask or source == TAPE) else NAN
+    t.mid = 0.5 * (bid + ask) if bid < ask else NAN     # where they meet the market is crossed
 
 
 cdef inline void touch_forget_tape(Touch *t) noexcept nogil:
     """After a silence the last trades say nothing about the touch any more."""
-    t.last_buy = t.last_sell = NAN
+    t.last_price[SOLD] = t.last_price[BOUGHT] = NAN
     if t.source == TAPE:
         t.bid = t.ask = t.mid = NAN
 
 
+cdef inline void _count_changes(Touch *t) noexcept nogil:
+    """Add the changes of side that wait, in their order."""
+    cdef int64_t i
+    for i in range(t.waiting):
+        t.flip_sum += fabs(log_ratio_bps(t.changes[i].after, t.changes[i].before))
+    t.flips += t.waiting
+    t.waiting = 0
+
+
 cdef inline void touch_trade(Touch *t, int64_t ts, int side, double price) noexcept nogil:
     """A trade moves the pseudo-quotes, where nothing better is known."""
-    cdef double other = t.last_sell if side > 0 else t.last_buy
+    cdef double other = t.last_price[BOUGHT - (side + 1)]
     if side == 0:
         return
-    if side == -t.last_side:
-        t.flip_sum += fabs(log_ratio_bps(price, other))
-        t.flips += 1
+    # Written always, counted where the side has changed: that is no branch, and the logarithm can wait.
+    t.changes[t.waiting].after = price
+    t.changes[t.waiting].before = other
+    t.waiting += side == -t.last_side
+    if unlikely(t.waiting == CHANGES):
+        _count_changes(t)
     t.last_side = side
-    if side > 0:
-        t.last_buy = price
-        t.last_buy_ts = ts
-    else:
-        t.last_sell = price
-        t.last_sell_ts = ts
-    if t.source <= TAPE and t.last_buy == t.last_buy and t.last_sell == t.last_sell:
-        if t.last_buy < t.last_sell:
-            touch_set(t, ts, TAPE, t.last_buy, NAN, t.last_sell, NAN)
-        else:
-            touch_set(t, ts, TAPE, t.last_sell, NAN, t.last_buy, NAN)
+    t.last_price[side + 1] = price
+    t.last_ts[side + 1] = ts
+    if t.source <= TAPE and other == other:
+        touch_settle(t, ts)
+        t.source = TAPE
+        t.bid = price if price < other else other
+        t.ask = price if price > other else other
+        t.bid_size = t.ask_size = NAN
+        t.mid = 0.5 * (t.bid + t.ask)       # of pseudo-quotes that meet, too
 
 
 cdef inline int64_t touch_age(const Touch *t, int64_t ts) noexcept nogil:
     """ns since the older of the two prints that pseudo-quotes are made of; 0 where quotes or a book speak."""
     if t.source != TAPE:
         return 0
-    return ts - (t.last_buy_ts if t.last_buy_ts < t.last_sell_ts else t.last_sell_ts)
+    return ts - (t.last_ts[SOLD] if t.last_ts[SOLD] < t.last_ts[BOUGHT] else t.last_ts[BOUGHT])
 
 
 cdef inline void touch_end_step(Touch *t) noexcept nogil:
     """What changes of side showed in the step that ends stands until others show something else."""
+    _count_changes(t)
     if t.flips:
         t.flip = t.flip_sum / <double> t.flips
         t.flip_sum = 0

@@ -5,8 +5,8 @@
 # ten thousand buckets closes ten thousand buckets.
 
 from libc.math cimport NAN, fabs, log, rint
-from libc.stdint cimport int8_t, int64_t
-from toxmid.steps.codes cimport ERR_MEMORY, ERR_RUNAWAY, SECOND
+from libc.stdint cimport INT64_MAX, int8_t, int64_t
+from toxmid.steps.codes cimport BOUGHT, ERR_MEMORY, ERR_RUNAWAY, SECOND, SOLD, UNKNOWN, unlikely
 from toxmid.steps.grid cimport on_grid
 from toxmid.steps.lots cimport Run, run_take
 from toxmid.steps.memory cimport Block, block_reserve
@@ -17,6 +17,7 @@ cdef enum:
     DAY = 86400
     MAX_DAYS = 31
     MAX_CLOSES = 1000000        # buckets one trade may close: beyond it the bucket volume is a mistake
+    FEW_LOTS = 4000000000000    # in units, of which a lot has a million at most, they stay within int64
 
 cdef struct BucketRow:          # every field is 8 bytes wide: int64 or double
     int64_t bucket
@@ -46,6 +47,7 @@ cdef struct DayVolume:          # trailing, lagged daily volume, in lots
     int64_t today
     int64_t total               # since first_ts
     int64_t day                 # days since 1970 of `today`
+    int64_t day_end             # ns: where that day ends; never where no days are counted
     int64_t days                # complete days seen, at most `keep` kept
     int64_t keep
     double past[31]
@@ -60,7 +62,7 @@ cdef struct VolumeClock:
     int64_t units               # units per lot
     int64_t target              # units in the open bucket when full; 0: not known yet
     int64_t filled
-    double buy, sell, unknown   # units; whole numbers unless volume was classified in bulk
+    double by_side[3]           # units sold, of unknown side, bought; whole numbers unless volume was classified in bulk
     double coins, notional
     double width, mid           # sums of the touch its trades met, x units
     double liq_buy, liq_sell    # base coin
@@ -88,9 +90,8 @@ cdef inline void clock_refine(VolumeClock *c, int64_t factor) noexcept nogil:
     cdef int64_t i
     c.target *= factor
     c.filled *= factor
-    c.buy *= factor
-    c.sell *= factor
-    c.unknown *= factor
+    for i in range(3):
+        c.by_side[i] *= factor
     c.width *= factor
     c.mid *= factor
     c.sum_gap *= factor
@@ -123,6 +124,7 @@ cdef inline void _roll_day(DayVolume *v, int64_t ts) noexcept nogil:
             v.days += 1
         v.day = day
         v.today = 0
+    v.day_end = (day + 1) * (DAY * <int64_t> SECOND)
 
 
 cdef inline void _count_day(DayVolume *v, int64_t lots) noexcept nogil:
@@ -165,7 +167,8 @@ cdef inline void _empty(VolumeClock *c, double price) noexcept nogil:
     """Nothing is in the bucket that comes next."""
     c.open_price = price
     c.filled = 0
-    c.buy = c.sell = c.unknown = c.coins = c.notional = c.width = c.mid = c.liq_buy = c.liq_sell = 0
+    c.by_side[SOLD] = c.by_side[UNKNOWN] = c.by_side[BOUGHT] = 0
+    c.coins = c.notional = c.width = c.mid = c.liq_buy = c.liq_sell = 0
     c.blind = c.pouring_blind
 
 
@@ -173,6 +176,7 @@ cdef inline int _close(VolumeClock *c, int64_t ts, double price) noexcept nogil:
     """Write the row of the full bucket, move the window, open the next."""
     cdef Slot *slot = &(<Slot *> c.slots.data)[c.closed % c.window]
     cdef BucketRow *row
+    cdef double buy = c.by_side[BOUGHT], sell = c.by_side[SOLD]
     cdef double size = <double> c.target
     # Where a lot has one worth, a full bucket has exactly its volume, without the dust of adding sizes up.
     cdef double coins = size / (c.lots_per_coin * c.units) if c.lots_per_coin > 0 else c.coins
@@ -184,9 +188,9 @@ cdef inline int _close(VolumeClock *c, int64_t ts, double price) noexcept nogil:
     c.sum_gap -= slot.gap
     c.sum_size -= slot.size
     c.sum_known -= slot.known
-    slot.gap = fabs(c.buy - c.sell)
+    slot.gap = fabs(buy - sell)
     slot.size = size
-    slot.known = c.buy + c.sell
+    slot.known = buy + sell
     c.sum_gap += slot.gap
     c.sum_size += size
     c.sum_known += slot.known
@@ -216,10 +220,10 @@ cdef inline int _close(VolumeClock *c, int64_t ts, double price) noexcept nogil:
     row.ts_open = c.ts_open
     row.ts_close = ts
     row.volume = coins
-    row.buy_volume = coins * (c.buy / size)
-    row.sell_volume = coins * (c.sell / size)
-    row.unknown_volume = coins * (c.unknown / size)
-    row.imbalance = (c.buy - c.sell) / size
+    row.buy_volume = coins * (buy / size)
+    row.sell_volume = coins * (sell / size)
+    row.unknown_volume = coins * (c.by_side[UNKNOWN] / size)
+    row.imbalance = (buy - sell) / size
     row.vpin = c.vpin
     row.vpin_rank = c.vpin_rank
     row.price = price
@@ -247,9 +251,12 @@ cdef inline int clock_prepare(VolumeClock *c, int64_t ts, double coins, int64_t 
     cdef int64_t next
     if lots <= 0:
         return 0
-    if c.bucket_volume <= 0:
-        _roll_day(&c.volume, ts)
-    if c.target == 0:
+    if ts >= c.volume.day_end:
+        if c.bucket_volume > 0:     # nobody asks for days
+            c.volume.day_end = INT64_MAX
+        else:
+            _roll_day(&c.volume, ts)
+    if unlikely(c.target == 0):
         c.target = _target(c, ts, coins, lots)
         if c.skip > 0:
             _pass_over(c)
@@ -264,9 +271,9 @@ cdef inline void _pour(VolumeClock *c, int64_t units, double buy, double sell, d
     """Add to the open bucket what leaves it open or fills it exactly. Whole numbers add up alike in any grouping: so one trade
     and the sums of many may both go this way, and nothing else changes the counts of an open bucket."""
     c.filled += units
-    c.buy += buy
-    c.sell += sell
-    c.unknown += unknown
+    c.by_side[BOUGHT] += buy
+    c.by_side[SOLD] += sell
+    c.by_side[UNKNOWN] += unknown
 
 
 cdef inline void _weigh(VolumeClock *c, double coins, double price, double units, double width, double mid) noexcept nogil:
@@ -292,7 +299,6 @@ cdef inline int clock_fill(VolumeClock *c, int64_t ts, double price, double coin
         return 0
     left = lots * c.units
     if c.filled and left < c.target - c.filled:
-        # The common case, a trade that neither opens nor closes a bucket, without a division.
         _pour(c, left, buy_share * left, sell_share * left, (1.0 - known) * left)
         _weigh(c, coins, price, <double> left, width, mid)
         _count_day(&c.volume, lots)
@@ -318,6 +324,21 @@ cdef inline int clock_fill(VolumeClock *c, int64_t ts, double price, double coin
     return 0
 
 
+cdef inline bint clock_has_room(const VolumeClock *c, int64_t ts, int64_t lots) noexcept nogil:
+    """Does a trade neither begin a day, nor open or close a bucket? Then there is nothing to prepare."""
+    return 0 < lots < FEW_LOTS and 0 < c.filled < c.target - lots * c.units and ts < c.volume.day_end
+
+
+cdef inline void clock_trade(VolumeClock *c, double price, double coins, int64_t lots, int side, double width,
+                             double mid) noexcept nogil:
+    """`clock_fill` of one trade, which is of one side, into a bucket that has room for it."""
+    cdef int64_t units = lots * c.units
+    c.filled += units
+    c.by_side[side + 1] += <double> units
+    _weigh(c, coins, price, <double> units, width, mid)
+    _count_day(&c.volume, lots)
+
+
 # --- runs of trades --------------------------------------------------------------------------------------------------
 
 cdef enum:
@@ -331,7 +352,7 @@ cdef inline bint clock_takes_runs(const VolumeClock *c) noexcept nogil:
 
 cdef inline bint clock_in_day(const VolumeClock *c, int64_t ts) noexcept nogil:
     """Is it the day that is being counted, where days are?"""
-    return c.bucket_volume > 0 or ts // (DAY * <int64_t> SECOND) == c.volume.day
+    return ts < c.volume.day_end
 
 
 cdef inline int64_t clock_pour_run(VolumeClock *c, Run *run, const int8_t *side, int64_t n) noexcept nogil:
