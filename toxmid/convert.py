@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,6 +19,7 @@ from toxmid.disk import naming, whole
 from toxmid.errors import DataError, FileError, ParameterError
 from toxmid.grids import Grids
 from toxmid.instrument import Instrument
+from toxmid.prefetch import beside, prefetched
 from toxmid.readers import Moment, Source, Tape, open_tape
 from toxmid.schema import TABLES, Kind, empty, together
 
@@ -133,9 +135,10 @@ def convert(
     tape = open_tape(
         source, kind, format=format, start=start, end=end, instrument=instrument, sort=sort, allow_partial=allow_partial
     )
-    if any(Path(entry["path"]).resolve() == target for entry in tape.inputs):
+    if any(path.resolve() == target for path in tape.paths):
         raise ParameterError("the file to write is also a source", file=str(target))
-    with whole(target) as partial:
+    # What the sources hash to is kept by the tape, for the metadata.
+    with whole(target) as partial, beside(lambda: tape.inputs):
         grids = _write(partial, tape, rows_per_group)
         _verify(partial, tape)
         size = partial.stat().st_size
@@ -183,13 +186,10 @@ def _write_all(
     grids = Grids()
     with partial.open("wb") as file:
         try:
-            for group in _groups(_in_order(tape), rows_per_group):
-                if not group.schema.keys() <= schema.keys():
-                    schema |= group.schema
-                    if writer is not None:
-                        return None
-                grids.add(group, tape.kind)
-                table = _labelled(_with_columns(group, schema, tape.kind), labels)
+            # The encoder has a thread to itself.
+            for table in prefetched(_tables(tape, rows_per_group, schema, grids, labels), ahead=1):
+                if table is None:
+                    return None
                 writer = writer or _writer(file, table.schema)
                 writer.write_table(table, row_group_size=rows_per_group)
             if writer is None:
@@ -200,6 +200,20 @@ def _write_all(
             if writer is not None:
                 writer.close()
     return grids.found
+
+
+def _tables(
+    tape: Tape, rows_per_group: int, schema: dict[str, pl.DataType], grids: Grids, labels: dict[str, str]
+) -> Iterator[pa.Table | None]:
+    """Row groups to write; None where one has a column that those before it lacked, and nothing more."""
+    for index, group in enumerate(_groups(_in_order(tape), rows_per_group)):
+        if not group.schema.keys() <= schema.keys():
+            schema |= group.schema
+            if index:
+                yield None
+                return
+        grids.add(group, tape.kind)
+        yield _labelled(_with_columns(group, schema, tape.kind), labels)
 
 
 def _with_columns(group: pl.DataFrame, schema: dict[str, pl.DataType], kind: Kind) -> pl.DataFrame:
@@ -229,7 +243,7 @@ def _in_order(tape: Tape) -> Iterator[pl.DataFrame]:
             index = int(back.arg_max() or 0)
             raise DataError(
                 f"time goes back in the {tape.kind}",
-                file=str(tape.inputs[0]["path"]) if len(tape.inputs) == 1 else None,
+                file=str(tape.paths[0]) if len(tape.paths) == 1 else None,
                 row=row + index,
                 column="ts",
                 found=str(frame["ts"][index]),
@@ -263,7 +277,7 @@ def _labelled(frame: pl.DataFrame, labels: dict[str, str]) -> pa.Table:
     for name, value in labels.items():
         if name in table.column_names:
             continue
-        indices = pa.array(bytes(table.num_rows), pa.int8()) if table.num_rows else pa.array([], pa.int8())
+        indices = pa.array(np.zeros(table.num_rows, np.int8))
         table = table.append_column(name, pa.DictionaryArray.from_arrays(indices, pa.array([value])))
     return table
 

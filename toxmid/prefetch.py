@@ -1,13 +1,14 @@
-"""Make the next piece of something in a thread of its own while this one is in use."""
+"""Work in threads of its own: the next piece of something while this one is in use, something else meanwhile."""
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeVar
 
-__all__ = ["prefetched"]
+__all__ = ["beside", "prefetched"]
 
 T = TypeVar("T")
 
@@ -74,3 +75,30 @@ def _wait(finished: queue.SimpleQueue[None]) -> None:
         finished.get(timeout=_PATIENCE_S)
     except queue.Empty:
         return  # it has been told, and ends with the piece that it makes now
+
+
+@contextlib.contextmanager
+def beside(work: Callable[[], object]) -> Iterator[None]:
+    """Have something done in a thread meanwhile, and wait for its end; what it gives is dropped, as is an error.
+
+    For what keeps its result where others look for it, and is asked again where it has none.
+
+    Examples
+    --------
+    >>> kept = []
+    >>> with beside(lambda: kept.append(1)):
+    ...     pass
+    >>> kept
+    [1]
+    """
+
+    def attempt() -> None:
+        with contextlib.suppress(Exception):
+            work()
+
+    thread = threading.Thread(target=attempt, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +17,7 @@ from toxmid.errors import DataError, ParameterError
 from toxmid.instrument import Instrument
 from toxmid.merging import INPUTS, Columns, input_of, rounds
 from toxmid.params import Params
+from toxmid.prefetch import beside, prefetched
 from toxmid.progress import Progress
 from toxmid.readers import Tape, open_tape
 from toxmid.schema import Kind, canonical, columns, parse_time
@@ -218,7 +217,7 @@ def replay(
     expected = [tape.expected_rows for tape in tapes.values()]
     total = None if None in expected else sum(count or 0 for count in expected)
     # What files hash to is kept by their tapes, for the manifest.
-    with Progress(total, label="replay", quiet=not progress) as bar, _beside(lambda: _inputs(tapes)):
+    with Progress(total, label="replay", quiet=not progress) as bar, beside(lambda: _inputs(tapes)):
         bars, buckets, events = _run(engine, tapes, workers, bar)
     state_after = engine.snapshot()
     if finish:
@@ -391,30 +390,12 @@ def _engine(params: Params, instrument: Instrument, state: bytes | None) -> Engi
     return engine
 
 
-@contextlib.contextmanager
-def _beside(work: Callable[[], object]) -> Iterator[None]:
-    """Have something done in a thread meanwhile. An error of it shows where its result is used."""
-
-    def attempt() -> None:
-        with contextlib.suppress(Exception):
-            work()
-
-    thread = threading.Thread(target=attempt, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        thread.join()
-
-
 def _run(
     engine: Engine, tapes: Mapping[str, _AnyTape], workers: int, bar: Progress
 ) -> tuple[list[pl.DataFrame], list[pl.DataFrame], list[pl.DataFrame]]:
     """Feed the engine round by round and collect its rows."""
     sources: dict[str, Iterator[Columns]] = {name: tape.columns(ordered=True) for name, tape in tapes.items()}
     if workers > 1:
-        from toxmid.prefetch import prefetched
-
         sources = {name: prefetched(pieces) for name, pieces in sources.items()}
     bars, buckets, events = [], [], []
 

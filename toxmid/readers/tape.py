@@ -6,6 +6,7 @@ import functools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Final, cast
 
 import numpy as np
@@ -97,6 +98,11 @@ class Tape:
         """About how many rows the files hold; None where nothing tells."""
         counts = [expected_rows(file.head) for file in self._files]
         return None if None in counts else sum(count or 0 for count in counts)
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files."""
+        return [file.head.path for file in self._files]
 
     @functools.cached_property
     def inputs(self) -> list[dict[str, Any]]:
