@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from toxmid.prefetch import prefetched
+from toxmid.prefetch import beside, prefetched
 
 
 def wait_for(condition: Callable[[], bool]) -> bool:
@@ -128,3 +128,23 @@ def test_the_source_is_closed_where_the_consumer_stops() -> None:
         feed.close()  # type: ignore[attr-defined]
         assert wait_for(lambda: len(closed) > 0)
         assert closed.pop() is not threading.current_thread()
+
+
+def test_what_is_done_meanwhile_is_done_at_the_end() -> None:
+    done = []
+    with beside(lambda: done.append(threading.current_thread())):
+        pass
+    assert done != [threading.current_thread()]
+    assert len(done) == 1
+
+
+def test_an_error_of_what_is_done_meanwhile_is_no_error_here() -> None:
+    with beside(lambda: 1 / 0):
+        pass
+
+
+def test_an_error_here_is_raised_after_what_is_done_meanwhile() -> None:
+    done = []
+    with pytest.raises(KeyError), beside(lambda: done.append(1)):
+        raise KeyError("here")
+    assert done == [1]

@@ -7,6 +7,7 @@ import itertools
 import math
 
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -125,6 +126,16 @@ def test_a_cut_last_line_is_told_as_ever(write, monkeypatch, small_blocks, cut):
     with pytest.warns(UserWarning, match="was dropped"):
         first, second = both_ways(path, "book", monkeypatch, allow_partial=True)
     assert first == second
+
+
+def test_tapes_beside_each_other_share_buffers_but_no_rows(write, small_blocks, only_plain):
+    paths = [write("one.csv", book(400)), write("other.csv", book(400).replace("6400.5", "77.25"))]
+    alone = [open_tape(path, "book").frame() for path in paths]
+    pieces = zip(*(open_tape(path, "book").frames() for path in paths), strict=False)
+    beside = [pl.concat(frames) for frames in zip(*pieces, strict=True)]
+    assert beside[0].height > 300
+    for together, by_itself in zip(beside, alone, strict=True):
+        assert together.equals(by_itself.head(together.height))
 
 
 def test_the_row_of_an_error_is_that_of_the_file(write, small_blocks):

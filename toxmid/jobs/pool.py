@@ -146,19 +146,24 @@ def _processes(workers: int) -> Iterator[ProcessPoolExecutor]:
 
 
 def _start_fork_server(workers: int) -> None:
-    """Start the process that workers are forked from: nothing is loaded in it, and polars will share the cores."""
+    """Start the process that workers are forked from: nothing is loaded in it, and libraries will share the cores."""
     if sys.platform == "win32":
         return
     from multiprocessing import forkserver
 
     forkserver.set_forkserver_preload([])
-    name, before = "POLARS_MAX_THREADS", os.environ.get("POLARS_MAX_THREADS")
-    os.environ[name] = before or str(max(1, _cores() // workers))
+    threads = {"POLARS_MAX_THREADS": str(max(1, _cores() // workers)), "OPENBLAS_NUM_THREADS": "1"}
+    ours = {name: count for name, count in threads.items() if not os.environ.get(name)}
+    before = {name: os.environ.get(name) for name in ours}
+    os.environ |= ours
     try:
         forkserver.ensure_running()
     finally:
-        if before is None:
-            del os.environ[name]
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def _cores() -> int:

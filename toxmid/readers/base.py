@@ -10,7 +10,6 @@ import abc
 import difflib
 import math
 import re
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +18,7 @@ from typing import Any, Final, NoReturn
 import polars as pl
 
 from toxmid.errors import DataError
-from toxmid.readers.files import BLOCK, PLAIN_BLOCK, Block, Head, ahead, blocks
+from toxmid.readers.files import BLOCK, PLAIN_BLOCK, Block, Head, ahead, blocks, give_back
 from toxmid.schema import MAX_NS, MIN_NS, Kind, probable_unit
 
 __all__ = [
@@ -310,14 +309,13 @@ class Csv(Format):
         if plain is None:
             yield from map(any_rows, ahead(blocks(head.path, size=BLOCK, **how)))
             return
-        spare: deque[bytearray] = deque()
 
         def rows(block: Block) -> Lines:
             lines = plain(block) or any_rows(block)
-            spare.append(block.buffer)
+            give_back(block)
             return lines
 
-        yield from map(rows, ahead(blocks(head.path, size=PLAIN_BLOCK, spare=spare, **how)))
+        yield from map(rows, ahead(blocks(head.path, size=PLAIN_BLOCK, reusing=True, **how)))
 
     def _without_strays(self, block: Block) -> tuple[Block, int]:
         """The block with a blank line in place of each that is no row, and how many these are. `None` is nothing."""

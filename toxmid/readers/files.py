@@ -45,13 +45,14 @@ __all__ = [
     "ahead",
     "blocks",
     "fingerprint",
+    "give_back",
     "is_gzip",
     "read_head",
     "unzipping",
 ]
 
 BLOCK: Final = 1 << 24  # bytes of text parsed at once: about a quarter of a million rows
-PLAIN_BLOCK: Final = 1 << 22  # the same for rows that need no library, and may stay in the processor's cache
+PLAIN_BLOCK: Final = 1 << 23  # the same for rows that need no library: about a hundred thousand
 _PIECE: Final = 1 << 20
 _NEAR: Final = 1 << 18  # bytes unpacked at once, which are copied while they are in the processor's cache
 _HEAD: Final = 1 << 16
@@ -159,7 +160,7 @@ def blocks(
     allow_partial: bool = False,
     size: int = BLOCK,
     is_whole: Callable[[bytes], bool] | None = None,
-    spare: deque[bytearray] | None = None,
+    reusing: bool = False,
 ) -> Iterator[Block]:
     """Whole lines of a text file, compressed or not, in blocks of about `size` bytes.
 
@@ -173,9 +174,8 @@ def blocks(
         Bytes of one block before the cut at a line end.
     is_whole : callable, optional
         Says of a last line without newline whether it is whole all the same.
-    spare : deque, optional
-        Where a consumer puts buffers of blocks that it is done with, to be filled again: memory that is new to a
-        process costs more than what is written into it.
+    reusing : bool
+        The consumer calls `give_back` when it is done with a block.
 
     Raises
     ------
@@ -185,7 +185,7 @@ def blocks(
     row, rest = 1, b""
     pieces = _without_mark(_pieces(path))
     while True:
-        filling = _Filling(spare.pop() if spare else bytearray(), rest)
+        filling = _Filling(_spare_buffer() if reusing else bytearray(), rest)
         cut = filling.fill(pieces, size)
         ended = cut is not None or filling.used < size
         end = filling.buffer.rfind(b"\n", 0, filling.used) + 1
@@ -195,20 +195,37 @@ def blocks(
         rest = filling.behind(end)
         if ended and rest and cut is None and is_whole is not None and is_whole(rest):
             filling.append(b"\n", 0)
-            yield filling.block(filling.used, row, lines + 1, keep=spare is not None)
+            yield filling.block(filling.used, row, lines + 1, keep=reusing)
             return
         if ended and rest:
             if cut is None:
                 _refuse_partial(path, row + lines, rest, allow_partial)
-            yield filling.block(end, row, lines, partial=1, keep=spare is not None)
+            yield filling.block(end, row, lines, partial=1, keep=reusing)
             return
         if not end and rest:
             raise FileError("a line is longer than a block; not a table of text", file=str(path), row=row)
         if lines:
-            yield filling.block(end, row, lines, keep=spare is not None)
+            yield filling.block(end, row, lines, keep=reusing)
         if ended:
             return
         row += lines
+
+
+# Buffers to be filled again, by whichever tape comes next: memory that is new to a process costs more than what is
+# written into it. Two tapes have this many under way.
+_SPARE: Final[deque[bytearray]] = deque(maxlen=8)
+
+
+def give_back(block: Block) -> None:
+    """Have the buffer of a block filled again. Nobody may look at the block any more."""
+    _SPARE.append(block.buffer)
+
+
+def _spare_buffer() -> bytearray:
+    try:
+        return _SPARE.pop()
+    except IndexError:
+        return bytearray()
 
 
 class _Filling:
