@@ -121,6 +121,30 @@ def test_grids_that_the_files_show(trades: Path, tmp_path: Path) -> None:
     assert found == [(0.1, 1.0, "found")] * 3
 
 
+def test_what_toxmid_has_written_is_no_tape(trades: Path, tmp_path: Path) -> None:
+    """An output beside the tapes does not stand in the way of the next replay of the folder."""
+    assert toxmid("replay", trades.name, "--out", "out", cwd=tmp_path).returncode == 0
+    again = toxmid("replay", ".", "--out", "out", cwd=tmp_path)
+    assert again.returncode == 0, again.stderr
+    assert "nothing to do" in again.stderr
+
+
+def test_delimited_text_is_converted_by_a_map_of_its_columns(tmp_path: Path, samples: Path) -> None:
+    maps = sorted((samples / "delimited").glob("*.toml"))
+    text = next(path for path in sorted((samples / "delimited").iterdir()) if path.suffix != ".toml")
+    done = toxmid("convert", text, "--kind", "trades", "--format", maps[0], "-o", tmp_path / "x_trades.parquet")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(f"{tmp_path / 'x_trades.parquet'}: ")
+
+
+def test_a_parameter_that_is_none(trades: Path, tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('[params]\nwindw = 10\n')
+    result = toxmid("replay", "--trades", trades, "--out", tmp_path / "out", "--config", config)
+    assert result.returncode == 2
+    assert "config.toml, column windw: no such parameter (expected window" in result.stderr
+
+
 def test_report_of_an_output(trades: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert toxmid("replay", "-q", "--trades", trades, "--out", out).returncode == 0

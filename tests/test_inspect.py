@@ -131,7 +131,15 @@ def test_linear_contracts(look):
 def test_two_formats_fit(look):
     result = look(HEADER + row(0), "x.csv")
     assert result.formats == ("tardis-trades", "tardis-liquidations")
-    assert "may be tardis-trades or tardis-liquidations; format= decides" in result.problems
+    assert "may be tardis-trades or tardis-liquidations; --format chooses (format=)" in result.problems
+
+
+def test_a_format_may_be_chosen(look, tmp_path):
+    path = look(HEADER + row(0), "x.csv").path
+    (chosen,) = inspect_files(path, format="tardis-trades")
+    assert (chosen.formats, chosen.problems) == (("tardis-trades",), ())
+    (other,) = inspect_files(path, format="bybit")
+    assert "not a file of format bybit" in str(other.error)
 
 
 def test_unknown_market(samples):

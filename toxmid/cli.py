@@ -62,13 +62,14 @@ def demo(out: Path, scenario: str, seed: int, quiet: bool, verbose: bool) -> Non
 @cli.command(short_help="Say what files are.")
 @click.argument("files", nargs=-1, required=True, type=_FILES)
 @click.option("--symbol", help="Which instrument, where a file holds several.")
+@click.option("--format", help="Format or family of formats, or a TOML file that describes delimited text.")
 @click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 @_verbose
-def inspect(files: Sequence[str], symbol: str | None, as_json: bool, verbose: bool) -> None:
+def inspect(files: Sequence[str], symbol: str | None, format: str | None, as_json: bool, verbose: bool) -> None:
     """Say what files are: format, instrument, rows, period, clock, units, problems, and which belong together."""
     from toxmid.inspect import inspect_files, pair_inspected
 
-    inspections = inspect_files(list(files), instrument=_of_symbol(None, symbol))
+    inspections = inspect_files(list(files), instrument=_of_symbol(None, symbol), format=format)
     pairing = pair_inspected(inspections)
     if as_json:
         facts = [inspection.to_dict() | {"used_for": pairing.of(inspection.path)} for inspection in inspections]
@@ -97,7 +98,7 @@ def inspect(files: Sequence[str], symbol: str | None, as_json: bool, verbose: bo
               help="Go on from the state of an earlier replay.")
 @click.option("--state-out", type=click.Path(dir_okay=False, path_type=Path),
               help="Keep the state, for a replay that goes on; the last bar stays open.")
-@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True,
+@click.option("--workers", type=click.IntRange(min=1), metavar="N", default=1, show_default=True,
               help="More than one: files are decoded beside the computation.")
 @click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="TOML file with tables [params] and [instrument].")
@@ -367,7 +368,8 @@ def fit(
 
 @cli.command(short_help="Write tapes as canonical Parquet.")
 @click.argument("files", nargs=-1, required=True, type=_FILES)
-@click.option("--kind", required=True, type=click.Choice(KINDS))
+@click.option("--kind", required=True, type=click.Choice(KINDS), help="What to read from the files.")
+@click.option("--format", help="Format or family of formats, or a TOML file that describes delimited text.")
 @click.option("-o", "--output", "path", required=True, type=click.Path(dir_okay=False, path_type=Path),
               help="Parquet file to write.")
 @click.option("--symbol", help="Which instrument, where a file holds several.")
@@ -379,6 +381,7 @@ def fit(
 def convert(
     files: Sequence[str],
     kind: Any,
+    format: str | None,
     path: Path,
     symbol: str | None,
     start: str | None,
@@ -392,7 +395,7 @@ def convert(
 
     del verbose
     written = write(
-        list(files), path, kind, instrument=_of_symbol(None, symbol), start=start, end=end, sort=sort,
+        list(files), path, kind, format=format, instrument=_of_symbol(None, symbol), start=start, end=end, sort=sort,
         allow_partial=allow_partial,
     )  # fmt: skip
     grids = "".join(f", {name} {step:.12g}" for name, step in written.grids.items())
@@ -478,7 +481,7 @@ def tardis(
 @cli.command(short_help="Replay many symbol-days.")
 @click.argument("sources", nargs=-1, required=True, type=_FILES)
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Directory to write.")
-@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes.")
+@click.option("--workers", type=click.IntRange(min=1), metavar="N", default=1, show_default=True, help="Processes.")
 @click.option("--dask", metavar="ADDRESS", help="Run on this Dask cluster instead (extra 'dask').")
 @click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="TOML file with tables [params] and [instrument].")
@@ -546,7 +549,7 @@ def _tell(evaluation: Any, out: Path | None, html: Path | None) -> None:
               "'ladder': a table of what every further input is worth.")
 @click.option("--book", type=click.Choice(["shallow", "deep", "sym"]), default="shallow", show_default=True,
               help="What a sweep leaves behind: little, a hole that stays, or makers who pull both sides.")
-@click.option("--workers", type=click.IntRange(min=1), default=1, show_default=True, help="Processes.")
+@click.option("--workers", type=click.IntRange(min=1), metavar="N", default=1, show_default=True, help="Processes.")
 @_configured
 @_saved
 @_page
@@ -793,8 +796,13 @@ def _configuration(path: Path | None) -> tuple[Any, Any]:
     unknown = sorted(tables.keys() - {"params", "instrument"})
     if unknown:
         raise ParameterError("unknown table", file=str(path), found=unknown, expected="[params], [instrument]")
-    params = Params.from_dict(tables["params"]) if "params" in tables else None
-    instrument = Instrument.from_dict(tables["instrument"]) if "instrument" in tables else None
+    try:
+        params = Params.from_dict(tables["params"]) if "params" in tables else None
+        instrument = Instrument.from_dict(tables["instrument"]) if "instrument" in tables else None
+    except ParameterError as error:
+        raise ParameterError(
+            error.message, file=str(path), column=error.column, found=error.found, expected=error.expected
+        ) from None
     return params, instrument
 
 

@@ -163,7 +163,9 @@ class Inspection:
             yield "problems", problems or ["none"]
 
 
-def inspect_files(paths: Source, *, instrument: Instrument | None = None) -> list[Inspection]:
+def inspect_files(
+    paths: Source, *, instrument: Instrument | None = None, format: str | None = None
+) -> list[Inspection]:
     """Say what files are.
 
     Parameters
@@ -172,6 +174,8 @@ def inspect_files(paths: Source, *, instrument: Instrument | None = None) -> lis
         Files, each looked at by itself; folders with all folders below them.
     instrument : Instrument, optional
         What you know of the instrument.
+    format : str, optional
+        As in `toxmid.read_trades`.
 
     Returns
     -------
@@ -189,7 +193,7 @@ def inspect_files(paths: Source, *, instrument: Instrument | None = None) -> lis
     >>> tape.formats, tape.kinds[0].rows, tape.instrument.tick
     (('tardis-trades',), 2, 0.01)
     """
-    return [_inspect(path, instrument) for path in tapes_of(paths)]
+    return [_inspect(path, instrument, format) for path in tapes_of(paths)]
 
 
 def find_instrument(
@@ -295,22 +299,22 @@ def pair_inspected(inspections: Sequence[Inspection]) -> Pairing:
     return Pairing(jobs, tuple(dict.fromkeys(str(warning.message) for warning in caught)))
 
 
-def _inspect(path: Path, instrument: Instrument | None) -> Inspection:
+def _inspect(path: Path, instrument: Instrument | None, format: str | None) -> Inspection:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", TapeWarning)
         try:
             head = read_head(path)
-            result = _look(head, instrument)
+            result = _look(head, instrument, format)
         except ToxmidError as error:
             result = Inspection(path, error=error)
     told = tuple(str(warning.message).removeprefix(f"{path}: ") for warning in caught)
     return dataclasses.replace(result, problems=tuple(dict.fromkeys((*result.problems, *told))))
 
 
-def _look(head: Head, instrument: Instrument | None) -> Inspection:
+def _look(head: Head, instrument: Instrument | None, format: str | None) -> Inspection:
     if head.container == "text" and not head.lines:
         return Inspection(head.path, problems=("the file is empty",))
-    formats = recognise(head)
+    formats = recognise(head, format)
     known = Inspection(
         head.path,
         tuple(format_.name for format_ in formats),
@@ -327,7 +331,7 @@ def _look(head: Head, instrument: Instrument | None) -> Inspection:
                 "its columns are those of no table we know", file=str(head.path), expected="trades, book, quotes, ..."
             )
         for kind in held:
-            tape = open_tape(head.path, kind, format=known.formats[0], instrument=instrument)
+            tape = open_tape(head.path, kind, format=format or known.formats[0], instrument=instrument)
             scan = _Scan(tape)
             for frame in tape.frames():
                 scan.add(frame)
@@ -518,7 +522,7 @@ class _Latency:
 
 def _file_problems(names: tuple[str, ...], instrument: Instrument) -> Iterator[str]:
     if len(names) > 1:
-        yield f"may be {' or '.join(names)}; format= decides"
+        yield f"may be {' or '.join(names)}; --format chooses (format=)"
     if instrument.origin["contract_value"] == "assumed":
         yield f"contract value {instrument.contract_value:g} is assumed; instrument= sets it"
     if instrument.origin["inverse"] == "unknown":

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from toxmid import output
 from toxmid.errors import DataError, FileError, ParameterError
 from toxmid.merging import INPUTS
 from toxmid.readers import _SUFFIXES as TAPE_SUFFIXES
@@ -168,7 +169,8 @@ def _known_kinds(kinds: Iterable[Kind]) -> tuple[Kind, ...]:
 
 
 def tapes_of(source: Source) -> list[Path]:
-    """Files of paths, globs and folders; of folders, with all folders below them, those that may be tapes.
+    """Files of paths, globs and folders; of folders, with all folders below them, those that may be tapes. What toxmid
+    has written there itself is none.
 
     Raises
     ------
@@ -184,9 +186,8 @@ def tapes_of(source: Source) -> list[Path]:
 
 def _expand(path: Path) -> Iterator[Path]:
     if path.is_dir():
-        yield from (
-            file for file in sorted(path.rglob("*")) if file.suffix in TAPE_SUFFIXES and not _is_hidden(file, path)
-        )
+        tapes = (file for file in sorted(path.rglob("*")) if file.suffix in TAPE_SUFFIXES)
+        yield from (file for file in tapes if not _is_hidden(file, path) and not output.is_output(file.parent))
     elif path.exists() or not globbing.has_magic(str(path)):
         yield path
     else:

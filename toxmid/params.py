@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -167,7 +168,9 @@ class Params:
         known = {field.name for field in dataclasses.fields(cls)}
         for name in fields:
             if name not in known:
-                raise ParameterError("no such parameter", column=name, expected=", ".join(sorted(known)))
+                close = difflib.get_close_matches(name, known, n=3)
+                expected = " or ".join(close) if close else ", ".join(sorted(known))
+                raise ParameterError("no such parameter", column=name, expected=expected)
         return cls(**fields)
 
     @classmethod

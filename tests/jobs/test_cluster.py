@@ -37,7 +37,7 @@ def test_a_cluster_needs_its_extra(jobs: list[Job], out: Path, monkeypatch: pyte
 def cluster() -> Iterator[Any]:
     distributed = pytest.importorskip("distributed", reason="the extra 'dask' is not installed")
     with distributed.LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None, silence_logs=50
+        n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0", silence_logs=50
     ) as local:
         yield local
 

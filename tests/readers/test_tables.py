@@ -120,6 +120,13 @@ def test_what_a_file_says_of_itself_may_be_damaged(tmp_path, write, samples, old
         read_trades(write("b_trades.parquet", data.replace(old, new)))
 
 
+@FORMS
+def test_a_symbol_that_is_a_number(tmp_path, tape, form):
+    path = saved(tape.with_columns(symbol=pl.lit(1.5)), tmp_path / "a_trades", form)
+    assert open_tape(path, "trades").instrument.symbol == "1.5"
+    assert read_trades(path).height == 10
+
+
 def test_names_that_are_no_text(tmp_path, write, tape):
     data = saved(tape, tmp_path / "a_trades", "parquet").read_bytes()
     with pytest.raises(FileError, match="corrupt"):

@@ -386,14 +386,18 @@ def open_tape(
     return Tape(files, kind, window=window, instrument=instrument, allow_partial=allow_partial, sort=sort)
 
 
-def recognise(head: Head) -> list[Format]:
+def recognise(head: Head, name: str | None = None) -> list[Format]:
     """Formats a file may be of; more than one where its columns and its name leave a doubt.
+
+    With a name only formats of this name or family, or the one that a TOML file of this name describes.
 
     Raises
     ------
     FileError
         No format fits; the message says what the file is, or what is missing.
     """
+    if name is not None:
+        return _of_name(head, name)
     fitting = [format_ for format_ in FORMATS if format_.matches(head)]
     if not fitting or _stranger(head) is not None:
         raise FileError(_what_else(head, FORMATS), file=str(head.path), found=", ".join(head.header)[:120] or None)
@@ -403,7 +407,7 @@ def recognise(head: Head) -> list[Format]:
 
 
 def _choose(head: Head, kind: Kind, name: str | None) -> Format:
-    fitting = recognise(head) if name is None else _of_name(head, name)
+    fitting = recognise(head, name)
     of_kind = [format_ for format_ in fitting if kind in format_.tables]
     if not of_kind:
         held = sorted({held for format_ in fitting for held in format_.kinds(head)})
@@ -411,7 +415,10 @@ def _choose(head: Head, kind: Kind, name: str | None) -> Format:
     if len(of_kind) > 1:
         choices = ", ".join(format_.name for format_ in of_kind)
         raise DataError(
-            "the file may be of several formats", file=str(head.path), found=choices, expected="format= one of them"
+            "the file may be of several formats",
+            file=str(head.path),
+            found=choices,
+            expected="one; format= or 'toxmid convert --format' chooses it",
         )
     return of_kind[0]
 

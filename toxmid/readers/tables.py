@@ -62,7 +62,7 @@ class Columnar(Format):
         first, _ = next(self._batches(head), (pl.DataFrame(), {}))
         if first.height == 0:
             return Identity()
-        return Identity(**{name: first[name][0] for name in present})
+        return Identity(**{name: first[name].cast(pl.String)[0] for name in present})
 
     def kinds(self, head: Head) -> tuple[Kind, ...]:
         """Kinds whose columns are all there; the name tells trades and liquidations apart, if it can."""
