@@ -1,8 +1,8 @@
 """Cost and memory from 1 M to 1,000 M trades and quotes: ``python scale.py [--events 1_000_000_000]``.
 
-One engine with every metric takes chunks that are made, fed and forgotten. For each decade: nanoseconds an event,
-without the making of it, and the greatest memory of the process so far. At the end the sums that must not drift are
-held against whole numbers: buckets closed, and lots in the open one.
+One engine with every metric takes chunks that are made, fed and forgotten. For each decade: nanoseconds of processor
+time an event, without the making of it (median and least of its chunks), and the greatest memory of the process so
+far. At the end the sums that must not drift are held against whole numbers: buckets closed, and lots in the open one.
 """
 
 from __future__ import annotations
@@ -43,23 +43,25 @@ def main() -> None:
     events = arguments.parse_args().events
     volume = BUCKET_LOTS * LOT
     core = _core.Core(Params(bucket_volume=volume), Instrument(tick=0.1, lot=LOT))
-    seconds, lots, buckets, decade, since, spent = 0.0, 0, 0, CHUNK, 0, 0.0
-    print("| events | ns an event of this decade | peak memory, MB |\n|---|---|---|")
+    lots, buckets, decade = 0, 0, CHUNK
+    seconds: list[float] = []  # of the chunks of this decade
+    print("| events | ns an event of this decade, median | least | peak memory, MB |\n|---|---|---|---|")
     for number in range(events // CHUNK):
         trades, quotes, traded = chunk(number)
         lots += traded
-        start = time.perf_counter()
+        start = time.process_time()
         core.run((trades, None, None, quotes, None, None))
         core.drain_bars()
         rows = core.drain_buckets()
         core.drain_episodes()
-        seconds += time.perf_counter() - start
+        seconds.append(time.process_time() - start)
         buckets += len(rows) // (8 * len(_core.BUCKET_FIELDS))
         done = (number + 1) * CHUNK
         if done == decade or number == events // CHUNK - 1:
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-            print(f"| {done:,} | {1e9 * (seconds - spent) / (done - since):.1f} | {peak:.0f} |", flush=True)
-            decade, since, spent = decade * 10, done, seconds
+            median, least = (1e9 * figure(seconds) / CHUNK for figure in (np.median, np.min))
+            print(f"| {done:,} | {median:.1f} | {least:.1f} | {peak:.0f} |", flush=True)
+            decade, seconds = decade * 10, []
     held = core.open_bucket()
     whole, rest = divmod(lots, BUCKET_LOTS)
     # The open bucket's volume is a sum of doubles; its fill, and every bucket before it, is a count of lots.
