@@ -9,7 +9,7 @@ shift || true
 python=${PYTHON:-python}
 
 mkdir -p "$folder"
-cp -r toxmid tests data setup.py pyproject.toml README.md "$folder"/
+cp -r toxmid tests data setup.py pyproject.toml README.md LICENSE "$folder"/
 find "$folder/toxmid" -name '*.so' -delete
 cd "$folder"
 

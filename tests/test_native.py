@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import importlib.util
 import weakref
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numba
 import numpy as np
 import pytest
 from feeding import SECOND, START, uncomfortable
 
-from toxmid import Engine, ImpliedMid, Params, native
+from toxmid import Engine, ImpliedMid, Params
 from toxmid.errors import DataError
+
+numba = pytest.importorskip("numba", reason="the extra 'numba' is not installed")
+native = importlib.import_module("toxmid.native")
 
 LOOP = """
 import numba
