@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import polars as pl
 import pytest
 
 from toxmid.errors import DataError
@@ -53,3 +54,18 @@ def test_real_recordings(shared_data):
     frame = tape.frame()
     assert tape.counts == {"rows_read": 16_440, "rows_used": 8153, "other_instruments": 8287}
     assert (frame["price"] * frame["size"]).min() > 14_900
+
+
+@pytest.mark.parametrize("coin", ["BTC", "ETH", "SOL"])
+def test_real_liquidations_lie_on_the_side_that_the_market_went(shared_data, coin):
+    """The side is that of the forced order: in the minute before longs were sold, the price had fallen."""
+    folder = shared_data / "recorder"
+    feed = open_tape(folder / "binance.csv", "liquidations", instrument=Instrument(symbol=coin), sort=True).frame()
+    tape = open_tape(folder / "binance_trades.csv", "trades", instrument=Instrument(symbol=f"{coin}USDT"), sort=True)
+    prices = tape.frame().select(pl.col("ts").cast(pl.Int64), "price")
+    minute = 60 * 10**9
+    then = feed.select(pl.col("ts").cast(pl.Int64), "side").join_asof(prices, on="ts", tolerance=minute)
+    before = then.with_columns(pl.col("ts") - minute).join_asof(prices, on="ts", tolerance=minute, suffix="_before")
+    moves = before.drop_nulls().select(pl.col("side") * (pl.col("price") - pl.col("price_before"))).to_series()
+    assert len(moves) > 15
+    assert (moves > 0).mean() > 0.85
