@@ -26,7 +26,7 @@ cdef extern from *:
     /* One body, compiled for this processor's wide registers too where the loader can choose: the same operations on each
        element, without contraction, so the same bits. */
     #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
-    #define TOXMID_WIDE __attribute__((target_clones("avx2", "default")))
+    #define TOXMID_WIDE __attribute__((target_clones("avx512f", "avx2", "default")))
     #else
     #define TOXMID_WIDE
     #endif
@@ -43,7 +43,7 @@ cdef extern from *:
         uint64_t low, high, size_top;
         int64_t base, bad = (int64_t) ((uint64_t) ts[0] - (uint64_t) now), i;
         uint64_t total = 0, bought = 0, sold = 0;     /* of garbage, which is refused below, sums may wrap */
-        int8_t no_side = 0;
+        int8_t no_side = 0, unknown = 0;
         memcpy(&base, &magic, 8);
         memcpy(&size_top, &most, 8);
         memcpy(&low, &least_price, 8);
@@ -64,12 +64,16 @@ cdef extern from *:
             lots[i] = (int64_t) ((uint64_t) shifted_bits - (uint64_t) base);
             total += (uint64_t) lots[i];
         }
-        for (i = 0; i < n; i++)
-            no_side |= (int8_t) (1 - side[i]) | (int8_t) (1 + side[i]);
         for (i = 0; i < n; i++) {
-            bought += (uint64_t) (lots[i] & -(int64_t) (side[i] > 0));
-            sold += (uint64_t) (lots[i] & -(int64_t) (side[i] < 0));
+            no_side |= (int8_t) (1 - side[i]) | (int8_t) (1 + side[i]);
+            unknown |= (int8_t) (side[i] == 0);
         }
+        for (i = 0; i < n; i++)
+            bought += (uint64_t) (lots[i] & -(int64_t) (side[i] > 0));
+        sold = total - bought;
+        if (unknown)
+            for (sold = 0, i = 0; i < n; i++)
+                sold += (uint64_t) (lots[i] & -(int64_t) (side[i] < 0));
         sums[0] = (int64_t) total;
         sums[1] = (int64_t) bought;
         sums[2] = (int64_t) sold;
