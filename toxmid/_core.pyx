@@ -268,6 +268,7 @@ cdef void _implied_params(ImpliedParams *p, object params) except *:
     p.excess_spreads = params.excess_spreads
     p.pulled_prior = params.pulled_prior
     p.pulled_weight = params.pulled_weight
+    p.pulled_least = params.pulled_least
     p.pulled_limit = params.pulled_limit
     p.weight_asymmetry = params.weight_asymmetry
     p.weight_volume = params.weight_volume

@@ -76,6 +76,10 @@ def norms(rows: Seconds) -> npt.NDArray[np.float64]:
             upto = t - min(600.0, age / 4)
             known = [sample for sample in samples if upto - 21_600 < sample[0] <= upto]
             sigma, volume, spread = (usual([sample[k] for sample in known]) for k in (1, 2, 3))
+            ordered = sorted(sample[3] for sample in known)
+            tenth, quarter = ordered[len(known) // 10], ordered[len(known) // 4]
+            if 0 < quarter <= 2 * tenth:
+                spread = min(spread, 1.5 * quarter * max(1.0, age / 3600))
             minutes = min(0.75 * age / 60, 360.0)
             sigma = max(sigma, math.sqrt((minutes * sigma**2 + 10 * (5 * spread) ** 2) / (minutes + 10)))
             sigma = max(sigma, 0.5 * spread, 0.05)
@@ -95,7 +99,7 @@ def implied(rows: Seconds) -> Floats:
     start = int(np.argmax(np.isfinite(rows.mid)))
     out = np.full(n, np.nan)
     ten = thirty = math.nan
-    rate = net = gross = num = den = drift = 0.0
+    rate = net = gross = num = den = back_num = back_den = drift = 0.0
     credible = supported = math.nan
     for t in range(n):
         volume = rows.buy[t] + rows.sell[t]
@@ -113,15 +117,18 @@ def implied(rows: Seconds) -> Floats:
         if t and not math.isnan(rows.mid[t - 1]):
             x = (spread - rows.spread[t - 1]) * imbalance
             move = mid - rows.mid[t - 1]
-            num = num * math.exp(-1 / 300) + 2 * (move - drift) * x
-            den = den * math.exp(-1 / 300) + x * x
+            num, den, back_num, back_den = (sums * math.exp(-1 / 600) for sums in (num, den, back_num, back_den))
+            num, den = num + 2 * (move - drift) * x, den + x * x
+            if spread < rows.spread[t - 1]:
+                back_num, back_den = back_num + 2 * (move - drift) * x, back_den + x * x
             drift += (1 - math.exp(-1 / 40)) * (move - drift)
         sigma, usual_volume, usual_spread = known[:, t]
         if math.isnan(sigma):
             credible = supported = mid
             continue
-        prior = 100 * usual_spread**2
-        phi = min(max((num + 0.5 * prior) / (den + prior), 0.0), 1.5)
+        weight = 50 * usual_spread**2
+        phi = min(max(num / (den + weight), -0.5), 1.5)
+        back = min(max((back_num + weight) / (back_den + weight), 0.0), 1.0)
         y = mid - 0.5 * phi * max(spread - 10 * usual_spread, 0.0) * imbalance
         rho = max(1.0, ten / usual_spread)
         minutes = max(rate * 60 / usual_volume if usual_volume > 0 else 1.0, 0.1) / 60
@@ -132,6 +139,6 @@ def implied(rows: Seconds) -> Floats:
             supported = credible
         if t <= start + 300:
             continue  # the tracks follow, but not enough is known to say anything
-        lead = (1 - 1 / 3) * (1 / 3 + 2 / 3 * min(phi, 1.0)) * (credible - supported)
+        lead = (1 - 1 / 3) * (0.4 + 0.6 * back) * (credible - supported)
         out[t] = supported + min(max(lead, -2.5 * thirty), 2.5 * thirty)
     return out

@@ -11,7 +11,7 @@ from libc.stdint cimport int64_t
 from toxmid.steps.codes cimport ERR_MEMORY, SECOND
 from toxmid.steps.memory cimport Block, block_reserve
 from toxmid.steps.quantiles cimport median
-from toxmid.steps.trailing cimport Trailing, trailing_level, trailing_push, trailing_roll
+from toxmid.steps.trailing cimport Trailing, trailing_level, trailing_part, trailing_push, trailing_roll
 
 cdef enum:
     DAY_MINUTES = 1440
@@ -20,6 +20,7 @@ cdef enum:
     TOD_MIN_DAYS = 3            # earlier days that make a time-of-day norm; before, all minutes that have arrived
     WARM_MINUTES = 4            # samples before a norm of minutes is published
     YOUNG = 10                  # minutes that the prior of sigma is worth
+    YOUNG_SECONDS = 3600        # of a history in which an episode may be half of all that was seen
     SAMPLE_SECONDS = 10
     READY_SECONDS = 300
     EARLY_SECONDS = 120
@@ -81,6 +82,17 @@ cdef inline void _raise_young_sigma(Norms *c, int64_t age) noexcept nogil:
         c.sigma = pooled
 
 
+cdef inline void _lower_young_spread(Norms *c, const Trailing *spreads, int64_t age) noexcept nogil:
+    """An episode that fills half of a young history must not become its norm. A maker tightens again as soon as she can, so the
+    usual spread is at most half above the end of her tight quarter: a limit that rises once the history has grown. Where that
+    quarter itself is wide, as on a sparse tape whose prints often meet, it tells nothing."""
+    cdef double tight = trailing_part(spreads, 4)
+    cdef double grown = <double> age / (YOUNG_SECONDS * <double> SECOND)
+    cdef double limit = 1.5 * tight * (grown if grown > 1.0 else 1.0)
+    if 0.0 < limit < c.spread and tight <= 2.0 * trailing_part(spreads, 10):
+        c.spread = limit
+
+
 cdef inline int calm_sample(Calm *c, int64_t ts, double move, double volume, double spread) noexcept nogil:
     """Offer what the 60 s up to `ts` were like, and renew the medians. `move` etc. are NaN while 60 s have not passed."""
     cdef int64_t age = ts - c.first
@@ -106,6 +118,7 @@ cdef inline int calm_sample(Calm *c, int64_t ts, double move, double volume, dou
     n.sigma = trailing_level(&c.moves)
     n.volume = trailing_level(&c.volumes)
     n.spread = trailing_level(&c.spreads)
+    _lower_young_spread(n, &c.spreads, age)
     _raise_young_sigma(n, age)
     # A tape that stood still must not freeze what is measured in sigmas, and a spread far below a minute's risk is not wide
     # for being twice that.

@@ -10,16 +10,17 @@
 #              what it followed fades to the credible track, as the impact of uninformed flow does.
 #
 # Before that, the touch is corrected for a side that was pulled or eaten: the value lies nearer the untouched side, by a share
-# phi of the excess half spread that is learnt from how the mid moves when the spread does. After it, where another venue of the
-# coin is watched, the value is held inside the corridor that it allows.
+# phi of the excess half spread that is learnt from how the mid moves when the spread does; nothing is taken off before anything
+# is learnt. A maker who expects the flow to know more than she does leaves the other side, and phi is below 0 (Glosten, Milgrom).
+#
+# Whether wide prices were torn shows when she tightens again: a mid that was torn comes back as the spread closes, one that was
+# not stays where it is. The share of the way that it comes back, learnt from steps of closing spread alone, is how far the value
+# lies from the supported towards the credible track. Widening tells the two apart nowhere, for news and holes both begin so.
+#
+# After that, where another venue of the coin is watched, the value is held inside the corridor that it allows.
 #
 # Every term can be weighted (1 unless fitted). A further one, 0 unless fitted, leads to the de-biased mean of the toxic flow as
 # far as prices are not credible, so that it too vanishes when nothing is torn.
-
-# Deep holes, pooled error over the quoted mid's (130 seeds, quotes | 40 seeds, trades): .245 | .247 while the tracks began where
-# the market stood at 300 s; .186 | .229 since they follow from 120 s on (the same from 90 to 200 s).
-# Sizes at the touch beside or instead of the flow's imbalance, in the correction for a pulled side: .27 to .36 there and .37 to .45
-# in shallow books, against .19 and .37 on the same 60 seeds. So a book changes nothing where there are quotes.
 
 from libc.math cimport NAN, exp, exp2, fabs, isnan, log, sqrt
 from toxmid.steps.calm cimport Calm, Norms, calm_ready
@@ -30,11 +31,12 @@ cdef struct ImpliedParams:
     double relax                # s, half-life of what only volume supported
     double lean                 # share of the way from the credible to the supported track ...
     double lean_limit           # ... unless that is farther than so many spreads
-    double both_pulled          # share of that way which is left when both sides are pulled (phi = 0)
+    double both_pulled          # share of that way which is left when the mid stays as the spread closes
     double idle                 # a quiet second counts as this share of its normal volume
     double excess_spreads       # spreads beyond which one side counts as pulled
     double pulled_prior         # phi before anything is learnt
     double pulled_weight        # how much learning it takes to move it, calm spreads squared
+    double pulled_least
     double pulled_limit
     double pulled_memory        # s
     double drift_memory         # s, of the drift that is taken off before moves are regressed
@@ -57,11 +59,13 @@ cdef struct Implied:
     double signed_volume, total_volume      # units, with memory
     double last_mid, last_spread            # bps, of the step before
     double drift                # bps a step
-    double pulled_num, pulled_den           # regression of mid moves on spread moves
+    double pulled_num, pulled_den           # regression of mid moves on spread moves,
+    double return_num, return_den           # and on those that close it
     double credible, supported  # the two tracks, 1e4 ln(price); NaN: not ready
     double moved                # decaying maximum of the move beyond what its volume explains, bps
     double widest               # decaying maximum of the 30 s spread beyond the usual, bps
     double pulled               # phi
+    double returning            # share of the excess half spread that the mid comes back as the spread closes
     double asymmetry            # bps: what the untouched side says
     double volume_gap           # bps: the supported track minus the corrected touch
     double credibility_gap      # bps: the implied mid minus the supported track
@@ -108,26 +112,38 @@ cdef inline void _track_flow(Implied *s, double dt, double buy, double sell, dou
 
 cdef inline void _learn_pulled(Implied *s, double dt, double mid, double spread) noexcept nogil:
     """Regress moves of the mid, without their drift, on half the moves of the spread, signed by the flow: 1 where one side
-    alone is pulled."""
+    alone is pulled, or comes back."""
     cdef double kept = exp(-dt / s.p.pulled_memory)
-    cdef double x, move
+    cdef double x, move, product
     if s.last_mid == s.last_mid and s.last_spread == s.last_spread:
         x = (spread - s.last_spread) * _imbalance(s)
         move = mid - s.last_mid
-        s.pulled_num = s.pulled_num * kept + 2.0 * (move - s.drift) * x
+        product = 2.0 * (move - s.drift) * x
+        s.pulled_num = s.pulled_num * kept + product
         s.pulled_den = s.pulled_den * kept + x * x
+        s.return_num *= kept
+        s.return_den *= kept
+        if spread < s.last_spread:
+            s.return_num += product
+            s.return_den += x * x
         s.drift = _blend(s.drift, move, dt, s.p.drift_memory)
     s.last_mid = mid
     s.last_spread = spread
 
 
-cdef inline double _pulled_share(const Implied *s, const Norms *c) noexcept nogil:
-    """phi: how much of the excess half spread the mid moves, as learnt so far, shrunk towards the prior."""
-    cdef double prior = s.p.pulled_weight * c.spread * c.spread
-    cdef double share = (s.pulled_num + s.p.pulled_prior * prior) / (s.pulled_den + prior)
-    if share < 0.0:
-        return 0.0
-    return share if share < s.p.pulled_limit else s.p.pulled_limit
+cdef inline double _shrunk(double num, double den, double prior, double weight, double least, double most) noexcept nogil:
+    """What a regression has learnt so far, shrunk towards the prior and kept within limits."""
+    cdef double share = (num + prior * weight) / (den + weight)
+    if share < least:
+        return least
+    return share if share < most else most
+
+
+cdef inline void _judge_sides(Implied *s, const Norms *c) noexcept nogil:
+    """phi: how much of the excess half spread the mid moves; and how much it comes back: all of it until something else is seen."""
+    cdef double weight = s.p.pulled_weight * c.spread * c.spread
+    s.pulled = _shrunk(s.pulled_num, s.pulled_den, s.p.pulled_prior, weight, s.p.pulled_least, s.p.pulled_limit)
+    s.returning = _shrunk(s.return_num, s.return_den, 1.0, weight, 0.0, 1.0)
 
 
 cdef inline double _asymmetry(const Implied *s, const Norms *c, double spread) noexcept nogil:
@@ -177,9 +193,8 @@ cdef inline void _follow_tracks(Implied *s, const Norms *c, double dt, double y)
 cdef inline double _lean(const Implied *s) noexcept nogil:
     """How far the implied mid leans from the supported to the credible track, bps, kept within a few spreads.
 
-    When both sides were pulled, the spread says less about the price, and less of the way is gone."""
-    cdef double one_sided = s.pulled if s.pulled < 1.0 else 1.0
-    cdef double share = (1.0 - s.p.lean) * (s.p.both_pulled + (1.0 - s.p.both_pulled) * one_sided)
+    Where the mid stayed as the spread closed, its wide prices were not torn, or both sides alike: less of the way is gone."""
+    cdef double share = (1.0 - s.p.lean) * (s.p.both_pulled + (1.0 - s.p.both_pulled) * s.returning)
     cdef double limit = s.p.lean_limit * s.spread_30
     cdef double lead
     lead = share * (s.credible - s.supported)
@@ -216,7 +231,7 @@ cdef inline bint implied_follow(Implied *s, const Calm *c, double dt, double pri
         s.credible = s.supported = mid
         return False
     s.credibility = usual.spread * usual.spread / (s.spread * s.spread) if s.spread > usual.spread else 1.0
-    s.pulled = _pulled_share(s, usual)
+    _judge_sides(s, usual)
     s.asymmetry = _asymmetry(s, usual, spread)
     y = mid + s.asymmetry
     if isnan(s.credible):

@@ -95,3 +95,10 @@ cdef inline double trailing_level(const Trailing *t) noexcept nogil:
         return NAN
     upper = 0.3 * x[(3 * n) // 4]
     return upper if upper > trailing_median(t) else trailing_median(t)
+
+
+cdef inline double trailing_part(const Trailing *t, int64_t parts) noexcept nogil:
+    """Below this lies one in so many of the samples that count; NaN where there are none."""
+    cdef const double *x = <const double *> t.sorted.data
+    cdef int64_t n = t.sorted.used // 8
+    return x[n // parts] if n else NAN
