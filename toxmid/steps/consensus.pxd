@@ -13,7 +13,7 @@
 from libc.math cimport NAN, exp, fabs, sqrt
 from libc.stdint cimport int64_t
 from toxmid.steps.calm cimport Calm
-from toxmid.steps.venue cimport Venue, venue_corridor, venue_gap
+from toxmid.steps.venue cimport Venue, venue_corridor, venue_doubt, venue_gap
 
 cdef enum:
     OTHER_VENUES = 8            # at most
@@ -108,10 +108,14 @@ cdef inline void _weigh(Opinion *o, int n, double least, double *centre, double 
     half[0] = 1.0 / sqrt(tight) + sqrt(apart)
 
 
-cdef inline bint _opinion(const Consensus *s, int venue, int64_t ts, double sigma, Opinion *o) noexcept nogil:
+cdef inline bint _opinion(const Consensus *s, int venue, int64_t ts, double sigma, double mid, double ours,
+                          Opinion *o) noexcept nogil:
     o.venue = venue
     o.torn = venue_gap(&s.venues[venue])
-    return venue_corridor(&s.venues[venue], ts, sigma, &o.centre, &o.width)
+    if not venue_corridor(&s.venues[venue], ts, sigma, &o.centre, &o.width):
+        return False
+    o.width *= venue_doubt(&s.venues[venue], o.centre, mid, ours)
+    return True
 
 
 cdef inline bint _doubt_mark(Consensus *s, Opinion *o, const Calm *c, double mid, double distance, double dt) noexcept nogil:
@@ -132,21 +136,22 @@ cdef inline bint _doubt_mark(Consensus *s, Opinion *o, const Calm *c, double mid
     return True
 
 
-cdef inline bint consensus_corridor(Consensus *s, const Calm *c, int64_t ts, double dt, double mid,
+cdef inline bint consensus_corridor(Consensus *s, const Calm *c, int64_t ts, double dt, double mid, double ours,
                                     double *centre, double *half) noexcept nogil:
-    """The corridor for our mid (1e4 ln price), which is quoted at `mid`; False where nobody says anything."""
+    """The corridor for our mid (1e4 ln price), which is quoted at `mid` while our own tape implies `ours`; False where nobody
+    says anything."""
     cdef Opinion o[10]
     cdef int i, n = 0
     s.centre = s.half = NAN
     for i in range(ALL_VENUES):
         s.venues[i].weight = 0.0
     for i in range(MARK_PRICE):
-        if s.venues[i].last_ts and _opinion(s, i, ts, c.sigma, &o[n]):
+        if s.venues[i].last_ts and _opinion(s, i, ts, c.sigma, mid, ours, &o[n]):
             n += 1
     if n == 0:
         return False
     _weigh(o, n, 0.5 * c.spread, centre, half)
-    if (s.venues[MARK_PRICE].last_ts and _opinion(s, MARK_PRICE, ts, c.sigma, &o[n])
+    if (s.venues[MARK_PRICE].last_ts and _opinion(s, MARK_PRICE, ts, c.sigma, mid, ours, &o[n])
             and _doubt_mark(s, &o[n], c, mid, centre[0] - mid, dt)):
         n += 1
         _weigh(o, n, 0.5 * c.spread, centre, half)

@@ -577,6 +577,7 @@ cdef inline int _step_metrics(Machine *m, double log_mid) noexcept nogil:
 cdef inline void _imply(Machine *m, double dt, double spread, double move, double units_60) noexcept nogil:
     """The implied mid at the end of the step: from our own tape, inside the corridor that other venues allow."""
     cdef double centre = 0, corridor = 0
+    cdef double mid = 1e4 * log(m.touch.mid)
     cdef bint held
     cdef int i
     for i in range(OTHER_VENUES):
@@ -585,7 +586,7 @@ cdef inline void _imply(Machine *m, double dt, double spread, double move, doubl
     if not implied_follow(&m.implied, &m.calm, dt, m.touch.mid, spread, m.step_units[BOUGHT], m.step_units[SOLD],
                           m.step_units[UNKNOWN]):
         return
-    held = consensus_corridor(&m.others, &m.calm, m.step_end, dt, 1e4 * log(m.touch.mid), &centre, &corridor)
+    held = consensus_corridor(&m.others, &m.calm, m.step_end, dt, mid, mid + _gap_of(&m.implied), &centre, &corridor)
     implied_conclude(&m.implied, &m.calm, dt, m.touch.mid, 1e-9 * <double> touch_age(&m.touch, m.step_end), move,
                      units_60, debiased_mean(&m.flow), held, centre, corridor)
 

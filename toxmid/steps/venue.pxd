@@ -4,12 +4,16 @@
 # and while it has not traded for long. Its tape is read as our own is: as far as its price is not credible, or ran ahead of what
 # its volume supports, it is torn itself, and `consensus.pxd` gives it less weight beside others. An index or a mark price is a
 # venue of which nothing but the price is known.
+#
+# What tears our market may tear another one with it, and then it says that our quotes are right. So where it stands on the side
+# of our quoted mid against what our own tape implies, and its own takers push it there, it is believed only as far as its own
+# price is credible. Where it stands on the other side it cannot be torn with us, however wide its spread.
 
 from libc.math cimport NAN, fabs, log, sqrt
 from libc.stdint cimport int64_t
 from toxmid.steps.calm cimport Calm, READY_SECONDS, SAMPLE_SECONDS, calm_init, calm_sample
 from toxmid.steps.codes cimport REASONS, SECOND
-from toxmid.steps.implied cimport Implied, ImpliedParams, _gap_of, implied_follow, implied_init
+from toxmid.steps.implied cimport Implied, ImpliedParams, _gap_of, _imbalance, implied_follow, implied_init
 from toxmid.steps.touch cimport Touch, fresh_spread, touch_end_step, touch_init, touch_trade
 from toxmid.steps.trailing cimport Trailing, trailing_median, trailing_push, trailing_roll
 
@@ -106,6 +110,17 @@ cdef inline bint venue_corridor(const Venue *v, int64_t ts, double sigma, double
     if wide > 0:
         half[0] += 0.5 * wide
     return True
+
+
+cdef inline double venue_doubt(const Venue *v, double centre, double mid, double ours) noexcept nogil:
+    """By how much its corridor around `centre` is wider than it looks, where it sides with our quoted `mid` against `ours`, what
+    our own tape implies: its spread over the usual one, squared where its whole flow pushes it there (1e4 ln prices)."""
+    cdef double push = _imbalance(&v.implied)
+    if centre < ours:
+        push = -push
+    if (ours - centre) * (ours - mid) <= 0.0 or push <= 0.0:
+        return 1.0
+    return v.implied.credibility ** -push
 
 
 cdef inline void venue_step(Venue *v, int64_t ts, double dt, double stale) noexcept nogil:
