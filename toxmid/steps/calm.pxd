@@ -83,9 +83,9 @@ cdef inline void _raise_young_sigma(Norms *c, int64_t age) noexcept nogil:
 
 
 cdef inline void _lower_young_spread(Norms *c, const Trailing *spreads, int64_t age) noexcept nogil:
-    """An episode that fills half of a young history must not become its norm. A maker tightens again as soon as she can, so the
-    usual spread is at most half above the end of her tight quarter: a limit that rises once the history has grown. Where that
-    quarter itself is wide, as on a sparse tape whose prints often meet, it tells nothing."""
+    """An episode that fills half of a young history must not become its norm. A maker tightens again as soon as she
+    can, so the usual spread is at most half above the end of her tight quarter: a limit that rises once the history has
+    grown. Where that quarter itself is wide, as on a sparse tape whose prints often meet, it tells nothing."""
     cdef double tight = trailing_part(spreads, 4)
     cdef double grown = <double> age / (YOUNG_SECONDS * <double> SECOND)
     cdef double limit = 1.5 * tight * (grown if grown > 1.0 else 1.0)

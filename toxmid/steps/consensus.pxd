@@ -138,8 +138,8 @@ cdef inline bint _doubt_mark(Consensus *s, Opinion *o, const Calm *c, double mid
 
 cdef inline bint consensus_corridor(Consensus *s, const Calm *c, int64_t ts, double dt, double mid, double ours,
                                     double *centre, double *half) noexcept nogil:
-    """The corridor for our mid (1e4 ln price), which is quoted at `mid` while our own tape implies `ours`; False where nobody
-    says anything."""
+    """The corridor for our mid (1e4 ln price), which is quoted at `mid` while our own tape implies `ours`; False where
+    nobody says anything."""
     cdef Opinion o[10]
     cdef int i, n = 0
     s.centre = s.half = NAN

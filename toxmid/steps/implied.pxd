@@ -10,12 +10,13 @@
 #              what it followed fades to the credible track, as the impact of uninformed flow does.
 #
 # Before that, the touch is corrected for a side that was pulled or eaten: the value lies nearer the untouched side, by a share
-# phi of the excess half spread that is learnt from how the mid moves when the spread does; nothing is taken off before anything
-# is learnt. A maker who expects the flow to know more than she does leaves the other side, and phi is below 0 (Glosten, Milgrom).
+# phi of the excess half spread that is learnt from how the mid moves when the spread does; nothing is taken off before
+# anything is learnt. A maker who expects the flow to know more than she does leaves the other side: phi is below 0.
 #
-# Whether wide prices were torn shows when she tightens again: a mid that was torn comes back as the spread closes, one that was
-# not stays where it is. The share of the way that it comes back, learnt from steps of closing spread alone, is how far the value
-# lies from the supported towards the credible track. Widening tells the two apart nowhere, for news and holes both begin so.
+# Whether wide prices were torn shows when she tightens again: a mid that was torn comes back as the spread closes, one
+# that was not stays where it is. The share of the way that it comes back, learnt from steps of closing spread alone, is
+# how far the value lies from the supported towards the credible track. Widening does not tell the two apart, for news
+# and holes both begin so.
 #
 # After that, where another venue of the coin is watched, the value is held inside the corridor that it allows.
 #
@@ -131,7 +132,8 @@ cdef inline void _learn_pulled(Implied *s, double dt, double mid, double spread)
     s.last_spread = spread
 
 
-cdef inline double _shrunk(double num, double den, double prior, double weight, double least, double most) noexcept nogil:
+cdef inline double _shrunk(double num, double den, double prior, double weight, double least,
+                           double most) noexcept nogil:
     """What a regression has learnt so far, shrunk towards the prior and kept within limits."""
     cdef double share = (num + prior * weight) / (den + weight)
     if share < least:
@@ -140,7 +142,8 @@ cdef inline double _shrunk(double num, double den, double prior, double weight, 
 
 
 cdef inline void _judge_sides(Implied *s, const Norms *c) noexcept nogil:
-    """phi: how much of the excess half spread the mid moves; and how much it comes back: all of it until something else is seen."""
+    """phi: how much of the excess half spread the mid moves; and how much it comes back, all of it until something else
+    is seen."""
     cdef double weight = s.p.pulled_weight * c.spread * c.spread
     s.pulled = _shrunk(s.pulled_num, s.pulled_den, s.p.pulled_prior, weight, s.p.pulled_least, s.p.pulled_limit)
     s.returning = _shrunk(s.return_num, s.return_den, 1.0, weight, 0.0, 1.0)
@@ -193,7 +196,8 @@ cdef inline void _follow_tracks(Implied *s, const Norms *c, double dt, double y)
 cdef inline double _lean(const Implied *s) noexcept nogil:
     """How far the implied mid leans from the supported to the credible track, bps, kept within a few spreads.
 
-    Where the mid stayed as the spread closed, its wide prices were not torn, or both sides alike: less of the way is gone."""
+    Where the mid stayed as the spread closed, its wide prices were not torn, or both sides alike were: less of the way
+    is gone."""
     cdef double share = (1.0 - s.p.lean) * (s.p.both_pulled + (1.0 - s.p.both_pulled) * s.returning)
     cdef double limit = s.p.lean_limit * s.spread_30
     cdef double lead

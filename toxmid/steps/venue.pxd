@@ -5,8 +5,8 @@
 # its volume supports, it is torn itself, and `consensus.pxd` gives it less weight beside others. An index or a mark price is a
 # venue of which nothing but the price is known.
 #
-# What tears our market may tear another one with it, and then it says that our quotes are right. So where it stands on the side
-# of our quoted mid against what our own tape implies, and its own takers push it there, it is believed only as far as its own
+# What tears our market may tear another one with it, and then it says that our quotes are right. So where it sides with
+# our quoted mid against what our own tape implies, and its own takers push it there, it is believed only as far as its own
 # price is credible. Where it stands on the other side it cannot be torn with us, however wide its spread.
 
 from libc.math cimport NAN, fabs, log, sqrt
@@ -113,8 +113,9 @@ cdef inline bint venue_corridor(const Venue *v, int64_t ts, double sigma, double
 
 
 cdef inline double venue_doubt(const Venue *v, double centre, double mid, double ours) noexcept nogil:
-    """By how much its corridor around `centre` is wider than it looks, where it sides with our quoted `mid` against `ours`, what
-    our own tape implies: its spread over the usual one, squared where its whole flow pushes it there (1e4 ln prices)."""
+    """By how much its corridor around `centre` is wider than it looks, where it sides with our quoted `mid` against
+    `ours`, what our own tape implies (1e4 ln prices): the square of its spread over the usual one where its whole flow
+    pushes it there, less where only a part does."""
     cdef double push = _imbalance(&v.implied)
     if centre < ours:
         push = -push
