@@ -32,8 +32,8 @@ from toxmid.readers import read_trades
 from toxmid.schema import parse_time
 
 CONSTANTS = (
-    "kappa", "support", "relax", "lean", "lean_limit", "both_pulled", "idle", "excess_spreads", "pulled_prior",
-    "pulled_weight", "pulled_least", "pulled_limit", "pulled_memory", "drift_memory", "spread_memory", "volume_memory",
+    "kappa", "support", "relax", "lean", "lean_limit", "both_pulled", "idle", "excess_spreads", "pulled_weight",
+    "pulled_least", "pulled_limit", "pulled_memory", "drift_memory", "spread_memory", "volume_memory",
     "imbalance_memory", "history",
 )  # fmt: skip
 FIRST_SEED = 700_000

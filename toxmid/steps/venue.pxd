@@ -6,8 +6,8 @@
 # venue of which nothing but the price is known.
 #
 # What tears our market may tear another one with it, and then it says that our quotes are right. So where it sides with
-# our quoted mid against what our own tape implies, and its own takers push it there, it is believed only as far as its own
-# price is credible. Where it stands on the other side it cannot be torn with us, however wide its spread.
+# our quoted mid against what our own tape implies, and its own takers push it there, it is believed only as far as its
+# own price is credible. Where it stands on the other side it cannot be torn with us, however wide its spread.
 
 from libc.math cimport NAN, fabs, log, sqrt
 from libc.stdint cimport int64_t
