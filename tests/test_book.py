@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -15,6 +16,7 @@ from reference.book import ASK, BID, Book
 
 from toxmid._core import BookCore
 from toxmid.engine import Engine, bars_frame
+from toxmid.errors import DataError
 from toxmid.instrument import Instrument
 from toxmid.params import Params
 
@@ -330,3 +332,128 @@ def check_bar(bar: dict[str, float], book: Book) -> None:
     assert math.isclose(bar["spread_bps"], 1e4 * math.log(ask / bid), rel_tol=1e-11)
     assert math.isclose(bar["depth_bid"], book.depth(BID, mid, 10.0), rel_tol=1e-9)
     assert math.isclose(bar["depth_ask"], book.depth(ASK, mid, 10.0), rel_tol=1e-9)
+
+
+# --- rows that are looked at together --------------------------------------------------------------------------------
+
+BLOCK = 256  # rows whose ticks the core finds together
+Columns = dict[str, np.ndarray]
+
+
+def walk(n: int, seed: int = 0) -> Columns:
+    """Rows around a wandering mid, a few to a message; what the mid runs into is stale, and some levels are far."""
+    rng = np.random.default_rng(seed)
+    side = rng.choice(np.array([-1, 1], np.int8), n)
+    tick = 100_000 + np.cumsum(rng.integers(-1, 2, n)) - side * np.minimum(rng.geometric(0.05, n), 90)
+    tick = np.where(rng.random(n) < 0.01, tick - 20_000 * side.astype(int), tick)
+    snapshot, gap = np.zeros(n, np.uint8), np.zeros(n, np.uint8)
+    size = np.where(rng.random(n) < 0.4, 0.0, rng.integers(1, 50, n) / 10)
+    snapshot[:2], side[:2], tick[:2], size[:2] = 1, (1, -1), (99_990, 100_010), 1.0
+    ts = START + np.cumsum(rng.random(n) < 0.3) * 20_000_000
+    figures = {"ts": ts, "side": side, "price": tick / 100, "size": size, "snapshot": snapshot, "gap": gap}
+    return {name: np.ascontiguousarray(column) for name, column in figures.items()}
+
+
+def one_by_one(columns: Columns, engine: Engine, prints: set[int] = frozenset()) -> None:  # type: ignore[assignment]
+    rows_ = zip(*(columns[name].tolist() for name in ("ts", "side", "price", "size", "snapshot", "gap")), strict=True)
+    for number, row in enumerate(rows_):
+        if number in prints:
+            engine.trade(row[0], 1000.0, 1.0, 1)
+        engine.book(*row)
+
+
+def at_once(columns: Columns, engine: Engine, alone: BookCore | None = None, cuts: Sequence[int] = ()) -> None:
+    edges = [0, *cuts, len(columns["ts"])]
+    for begin, end in pairwise(edges):
+        part = {name: column[begin:end] for name, column in columns.items()}
+        engine.run((None, None, part))
+        if alone is not None:
+            alone.run(part)
+
+
+def check_same(columns: Columns, params: Params, tick: float | None, cuts: Sequence[int] = ()) -> None:
+    """One by one, as arrays, and the book alone: the same state to the last bit, and the same book."""
+    one, many = (Engine(params, Instrument(tick=tick)) for _ in range(2))
+    alone = BookCore(tick or 0.0, not params.book_without_snapshot)
+    one_by_one(columns, one)
+    at_once(columns, many, alone, cuts)
+    assert one.snapshot() == many.snapshot()
+    compare_alone(alone, many)
+    end = int(columns["ts"].max()) + 1
+    for engine in (one, many):
+        engine.mark_price(end, 1.0)
+    alone.settle()
+    compare_alone(alone, many)
+
+
+@pytest.mark.parametrize("length", [1, 2, BLOCK - 1, BLOCK, BLOCK + 1, 2 * BLOCK - 1, 2 * BLOCK, 2 * BLOCK + 1, 1111])
+def test_chunks_of_all_lengths(length: int) -> None:
+    for seed in range(3):
+        columns = walk(2500, seed)
+        check_same(columns, TRUSTING, 0.01, range(length, 2500, length))
+        check_same(columns, Params(), None, range(3, 2500, length))
+
+
+def spoil(columns: Columns, at: int, kind: str) -> None:
+    """Make one row what cannot be taken together with its neighbours."""
+    single = {
+        "no price": ("price", math.nan), "price too high": ("price", 1e16), "price beyond counting": ("price", 1e12),
+        "no side": ("side", 0), "side that is none": ("side", 127), "no size": ("size", math.nan),
+        "size too big": ("size", 2e18), "minus nothing": ("size", -0.0), "off the grid": ("price", 999.9975),
+        "on no grid": ("price", 1000 / 3), "far away": ("price", 5.0), "lost before": ("gap", 1),
+        "begins a snapshot": ("snapshot", 1),
+    }  # fmt: skip
+    if kind == "is a snapshot":
+        columns["snapshot"][at : at + 300] = 1
+    elif kind == "empties a side":
+        columns["price"][at], columns["size"][at] = 1.0, 1.0
+        columns["snapshot"][at] = 1
+        columns["size"][at + 1 : at + 40] = 0.0
+    else:
+        name, value = single[kind]
+        columns[name][at] = value
+
+
+KINDS = ["no price", "price too high", "price beyond counting", "no side", "side that is none", "no size",
+         "size too big", "minus nothing", "off the grid", "on no grid", "far away", "lost before", "begins a snapshot",
+         "is a snapshot", "empties a side"]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_unusual_row_at_every_place(kind: str) -> None:
+    whole_, cut = walk(2 * BLOCK + 20, 7), (BLOCK // 2,)
+    for at in [0, 1, 2, *range(3, BLOCK, 5), *range(BLOCK - 4, BLOCK + 5), 2 * BLOCK - 1, 2 * BLOCK, 2 * BLOCK + 19]:
+        columns = {name: column.copy() for name, column in whole_.items()}
+        spoil(columns, at, kind)
+        check_same(columns, TRUSTING if at % 2 else Params(), 0.01 if at % 3 else None, cut if at % 4 == 0 else ())
+
+
+@pytest.mark.parametrize("at", [1, 100, BLOCK - 1, BLOCK, BLOCK + 1, 500])
+@pytest.mark.parametrize("ts", [-1, 0, START - 1, START + 10**18])
+def test_a_wrong_time_is_told_with_its_row(at: int, ts: int) -> None:
+    columns = walk(600)
+    columns["ts"][at] = ts
+    one, many, alone = Engine(TRUSTING), Engine(TRUSTING), BookCore()
+    with pytest.raises(DataError) as single:
+        one_by_one(columns, one)
+    with pytest.raises(DataError) as together:
+        many.run((None, None, columns))
+    assert (together.value.row, together.value.found) == (at, single.value.found)
+    assert one.snapshot() == many.snapshot()
+    if ts < START:
+        with pytest.raises(DataError) as lonely:
+            alone.run(columns)
+        assert lonely.value.row == at
+
+
+def test_other_events_between_rows() -> None:
+    """Trades at the times of rows and between them: rows are taken together only as far as nothing else comes first."""
+    columns = walk(1500, 3)
+    rng = np.random.default_rng(4)
+    before = np.sort(rng.choice(np.flatnonzero(np.diff(columns["ts"]) > 0)[1:] + 1, 120, replace=False))
+    ts = columns["ts"][before]
+    trades = {"ts": ts, "price": np.full(ts.size, 1000.0), "size": np.ones(ts.size), "side": np.ones(ts.size, np.int8)}
+    one, many = Engine(TRUSTING), Engine(TRUSTING)
+    one_by_one(columns, one, set(before.tolist()))
+    many.run((trades, None, columns))
+    assert one.snapshot() == many.snapshot()

@@ -20,8 +20,8 @@ from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 from toxmid.errors import DataError, FileError
-from toxmid.steps.book cimport (ASK, BID, Book, Side, book_break, book_init, book_judge, book_price, book_refusal,
-                                book_row, book_will_move, side_next, side_size)
+from toxmid.steps.book cimport (ASK, BID, Book, Rows, Side, Table, side_top, book_break, book_init, book_judge, book_pass,
+                                book_price, book_refusal, book_row, book_will_move, rows_find, rows_put, side_next, side_size)
 from toxmid.steps.branching cimport branching_init
 from toxmid.steps.bulk cimport bulk_advance, bulk_add, bulk_init, Bulk
 from toxmid.steps.calm cimport calm_init
@@ -37,8 +37,8 @@ from toxmid.steps.implied cimport ImpliedParams, implied_init
 from toxmid.steps.interest cimport interest_init
 from toxmid.steps.kyle cimport kyle_init
 from toxmid.steps.machine cimport (BarRow, Machine, Past, _close_step, _settle, machine_book, machine_finish,
-                                   machine_counted_trade, machine_liquidation, machine_mark, machine_open_interest,
-                                   machine_quote, machine_reference, machine_trade)
+                                   machine_book_rows, machine_counted_trade, machine_liquidation, machine_mark,
+                                   machine_open_interest, machine_quote, machine_reference, machine_trade)
 from toxmid.steps.lots cimport RUN, Lots, Run, lots_countable, lots_of, lots_of_run, lots_per_coin, lots_took, run_take
 from toxmid.steps.memory cimport Block, block_reserve
 from toxmid.steps.touch cimport touch_init
@@ -147,9 +147,9 @@ cdef int _book_blocks(Book *b, Block **out) noexcept nogil:
         out[n + 1] = &b.sides[side].bits
         out[n + 2] = &b.sides[side].groups
         out[n + 3] = &b.sides[side].far
-        out[n + 4] = &b.sides[side].touched
-        n += 5
-    return n
+        n += 4
+    out[n] = &b.touched
+    return n + 1
 
 
 cdef int _trailing_blocks(Trailing *t, Block **out) noexcept:
@@ -475,6 +475,41 @@ cdef int _take_tapes(Machine *m, Tape *trades, Tape *quotes, int64_t *head, int 
     return code
 
 
+cdef void _book_table(Columns t, Table *table, Rows *rows) noexcept:
+    """Where the columns of a book are, and that no row of it has been looked at."""
+    memset(table, 0, sizeof(Table))
+    rows.single = rows.next = rows.stop = 0
+    if t.n:
+        table.ts, table.side, table.price, table.size = &t.ts[0], &t.side[0], &t.a[0], &t.b[0]
+        table.snapshot = &t.flag[0] if t.has_flag else NULL
+        table.gap = &t.gap[0] if t.has_gap else NULL
+
+
+cdef inline int _take_book(Machine *m, Columns t, const Table *table, Rows *rows, int64_t last) noexcept nogil:
+    """Hand the next rows of a book, up to the time `last`, to their step; at least one."""
+    cdef int code
+    if t.i == rows.single and rows_find(&m.book, table, t.i, t.n, rows) < 0:
+        return ERR_MEMORY
+    if rows.next < rows.stop and t.ts[t.i] >= m.now:
+        code = machine_book_rows(m, table, rows, last)
+        t.i = rows.next + (code < 0)
+        return code
+    rows.stop = 0
+    code = _take(m, BOOK, t)
+    t.i += 1
+    return code
+
+
+cdef inline int64_t _last_before(const int64_t *head, int kind) noexcept nogil:
+    """Up to which time rows of a kind come before the next row of any other."""
+    cdef int64_t last = INT64_MAX - 1
+    cdef int k
+    for k in range(KINDS):
+        if k != kind and head[k] - (k < kind) < last:
+            last = head[k] - (k < kind)
+    return last
+
+
 # --- buckets alone ---------------------------------------------------------------------------------------------------
 
 @cython.final
@@ -614,7 +649,7 @@ cdef class BucketCore:
 cdef list _levels(const Book *b, int side, Py_ssize_t limit):
     """Levels of one side, best first, as (price, size); as far as the window of near levels reaches."""
     cdef const Side *s = &b.sides[BID if side > 0 else ASK]
-    cdef int64_t tick = s.best
+    cdef int64_t tick = side_top(s)
     cdef bint more = s.count > 0
     levels = []
     while more and (limit < 0 or len(levels) < limit):
@@ -683,18 +718,41 @@ cdef class BookCore:
             self.counts.rejected[BOOK][BEFORE_SNAPSHOT] += 1
         return code
 
+    cdef bint _in_time(self, int64_t ts) noexcept nogil:
+        return ts >= self.now and in_our_years(ts)
+
+    cdef int _put_rows(self, const Table *t, Rows *rows) noexcept nogil:
+        cdef int code = 0
+        while rows.next < rows.stop and code == 0:
+            if t.ts[rows.next] != self.now:
+                code = book_pass(&self.state, &self.counts)
+            if code == 0:
+                code = rows_put(&self.state, t, rows, &self.counts, True)
+                self.now = self.state.message_ts
+        return code
+
     def run(self, dict book):
         """run(book)
 
         Take columns of a book, sorted by time. The last message stays open: rows of its time may follow.
         """
         cdef Columns t = Columns(book, ("price", "size"), True)
+        cdef Table table
+        cdef Rows rows
         cdef int code = 0
+        _book_table(t, &table, &rows)
         with nogil:
             while t.i < t.n and code >= 0:
-                code = self._step(t.ts[t.i], t.side[t.i], t.a[t.i], t.b[t.i], t.flag[t.i] if t.has_flag else False,
-                                  t.gap[t.i] if t.has_gap else False)
-                t.i += 1
+                if t.i == rows.single:
+                    code = rows_find(&self.state, &table, t.i, t.n, &rows)
+                if code == 0 and rows.next < rows.stop and self._in_time(t.ts[t.i]) and self._in_time(t.ts[rows.stop - 1]):
+                    code = self._put_rows(&table, &rows)
+                    t.i = rows.next + (code < 0)
+                else:
+                    rows.stop = 0
+                    code = self._step(t.ts[t.i], t.side[t.i], t.a[t.i], t.b[t.i], t.flag[t.i] if t.has_flag else False,
+                                      t.gap[t.i] if t.has_gap else False)
+                    t.i += 1
         if code < 0:
             raise _error(code, BOOK, t.i - 1, t.ts[t.i - 1], self.now)
 
@@ -896,6 +954,8 @@ cdef class Core:
         cdef Columns failed
         cdef Tape trades, quotes
         cdef Py_ssize_t row
+        cdef Table table
+        cdef Rows rows
         given = [
             None if t is None else Columns(t, _TABLE_COLUMNS[k], k == LIQUIDATION or k == BOOK)
             for k, t in enumerate(tables)
@@ -904,6 +964,8 @@ cdef class Core:
         t0, t1, t2, t3, t4, t5, t6 = given
         _tape_init(&trades, t0)
         _tape_init(&quotes, t3)
+        if t2 is not None:
+            _book_table(t2, &table, &rows)
         for k in range(KINDS):
             head[k] = INT64_MAX
             if given[k] is not None and len(tables[k]["ts"]):
@@ -922,8 +984,7 @@ cdef class Core:
                 if kind == TRADE or kind == QUOTE:
                     code = _take_tapes(m, &trades, &quotes, head, &kind)
                 elif kind == BOOK:
-                    code = _take(m, BOOK, t2)
-                    t2.i += 1
+                    code = _take_book(m, t2, &table, &rows, _last_before(head, BOOK))
                     head[2] = t2.ts[t2.i] if t2.i < t2.n else INT64_MAX
                 elif kind == LIQUIDATION:
                     code = _take(m, LIQUIDATION, t1)

@@ -3,15 +3,16 @@
 # Each side keeps the levels near its best in a window of ticks (an array, with a bit per occupied tick so that the next
 # best level is found by counting zeros); levels far from it live in a hash table and come in when the window moves.
 # The best level of a side is always inside its window.
+# The best that a side remembers is only a bound while rows arrive (a delete leaves it); it is looked up when a message has ended.
 # Rows of one time are one message: whether the book is crossed is judged when the message has ended. Then, if levels
 # that this message set cross older ones of the other side, the older ones are stale (a delete was missed) and are removed;
 # if two sides of the same message cross each other, nothing tells which is right: the book stands as crossed, without a mid.
 
 from libc.math cimport NAN, fabs
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int8_t, int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
-from toxmid.steps.codes cimport BAD_PRICE, BAD_SIDE, BAD_SIZE, ERR_MEMORY, Tally, is_price, is_size
+from toxmid.steps.codes cimport BAD_PRICE, BAD_SIDE, BAD_SIZE, BOOK, ERR_MEMORY, Tally, is_price, is_size, unlikely
 from toxmid.steps.grid cimport Grid, grid_init, grid_steps, on_grid_now
 from toxmid.steps.memory cimport Block, block_reserve
 
@@ -25,9 +26,91 @@ cdef extern from *:
     #define toxmid_low_bit(x) __builtin_ctzll(x)
     #define toxmid_high_bit(x) (63 - __builtin_clzll(x))
     #endif
+    #define toxmid_max_of(a, b) ((a) > (b) ? (a) : (b))
     """
     int low_bit "toxmid_low_bit"(uint64_t x) noexcept nogil
     int high_bit "toxmid_high_bit"(uint64_t x) noexcept nogil
+    int64_t max_of "toxmid_max_of"(int64_t a, int64_t b) noexcept nogil
+
+cdef extern from *:
+    """
+    #include <math.h>
+    #include <stdint.h>
+    #include <string.h>
+    /* See lots.pxd: one body, compiled for wide registers too, with the same bits. */
+    #ifndef TOXMID_WIDE
+    #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
+    #define TOXMID_WIDE __attribute__((target_clones("avx2", "default")))
+    #else
+    #define TOXMID_WIDE
+    #endif
+    #endif
+    /* Let so many bytes come into the cache while something else is done. */
+    #if defined(__GNUC__)
+    #define TOXMID_FETCH(p, bytes) for (i = 0; i < (bytes); i += 64) __builtin_prefetch((const char *) (p) + i)
+    #else
+    #define TOXMID_FETCH(p, bytes)
+    #endif
+    /* Codes of n rows, see `Rows`; 1 if their times are in order, every price positive, at most `most_price`, and on the grid as it stands,
+       every size a size, every side a side, no row after a gap, and all or none of a snapshot; else 0. NULL: a column of zeros.
+       Without a branch or a conversion, as in lots.pxd: positive doubles are ordered like their bits, and conditions are signs. */
+    TOXMID_WIDE
+    static int toxmid_count_rows(const int64_t *ts, const double *price, const double *size, const int8_t *side,
+                                 const uint8_t *snapshot, const uint8_t *gap, int64_t n, double per_unit, double most_price,
+                                 uint64_t *codes) {
+        const double magic = 6755399441055744.0, most_steps = 1e15;
+        const double least_price = 1e-15, most_size = 1e18;      /* is_price and is_size of codes.pxd */
+        uint64_t base, low, high, steps_top, size_top;
+        int64_t bad = 0, i;
+        uint8_t no_side = 0, marked = 0, plain = 0;
+        memcpy(&base, &magic, 8);
+        memcpy(&low, &least_price, 8);
+        memcpy(&high, &most_price, 8);
+        memcpy(&steps_top, &most_steps, 8);
+        memcpy(&size_top, &most_size, 8);
+        TOXMID_FETCH(&ts[n], 8 * n);
+        TOXMID_FETCH(&price[n], 8 * n);
+        TOXMID_FETCH(&size[n], 8 * n);
+        for (i = 1; i < n; i++)
+            bad |= (int64_t) ((uint64_t) ts[i] - (uint64_t) ts[i - 1]);
+        for (i = 0; i < n; i++) {
+            double steps = price[i] * per_unit;
+            double shifted = steps + magic;
+            double room = 1e-15 * steps - fabs(steps - (shifted - magic));
+            uint64_t price_bits, steps_bits, shifted_bits, room_bits;
+            memcpy(&price_bits, &price[i], 8);
+            memcpy(&steps_bits, &steps, 8);
+            memcpy(&shifted_bits, &shifted, 8);
+            memcpy(&room_bits, &room, 8);
+            bad |= (int64_t) (price_bits | (price_bits - low) | (high - price_bits) | (steps_top - steps_bits) | room_bits);
+            codes[i] = (shifted_bits - base) << 3;
+        }
+        for (i = 0; i < n; i++) {
+            uint64_t size_bits;
+            memcpy(&size_bits, &size[i], 8);
+            bad |= (int64_t) (size_bits | (size_top - size_bits));
+            codes[i] |= size[i] > 0;
+        }
+        for (i = 1; i < n; i++)
+            codes[i] |= ts[i] != ts[i - 1] ? 2 : 0;
+        for (i = 0; i < n; i++)
+            codes[i] |= (uint64_t) (int64_t) side[i] & 4;
+        for (i = 0; i < n; i++)
+            no_side |= (side[i] != 1) & (side[i] != -1);
+        if (snapshot)
+            for (i = 0; i < n; i++) {
+                marked |= snapshot[i] != 0;
+                plain |= snapshot[i] == 0;
+            }
+        if (gap)
+            for (i = 0; i < n; i++)
+                no_side |= gap[i];
+        return bad >= 0 && !no_side && !(marked && plain);
+    }
+    """
+    bint count_rows "toxmid_count_rows"(const int64_t *ts, const double *price, const double *size, const int8_t *side,
+                                        const uint8_t *snapshot, const uint8_t *gap, int64_t n, double per_unit,
+                                        double most_price, uint64_t *codes) noexcept nogil
 
 cdef enum:
     BID = 0
@@ -35,25 +118,31 @@ cdef enum:
     MIN_WINDOW = 16384          # ticks; a power of two and a multiple of 4096
     MAX_WINDOW = 1048576
     MIN_TABLE = 256             # slots of the hash table of far levels; a power of two
+    MOST_ROWS = 256             # rows whose ticks are found together
+
+cdef extern from *:
+    """
+    #define TOXMID_NOWHERE (-((int64_t) 1 << 62))
+    """
+    const int64_t NOWHERE "TOXMID_NOWHERE"      # the front of a side without levels: any other is farther
 
 cdef struct FarLevel:
     int64_t tick
     double size                 # 0: a free slot
 
 cdef struct Side:
-    int sign                    # +1 bids, -1 asks: ticks times sign rise towards the market
+    int64_t sign                # +1 bids, -1 asks: ticks times sign rise towards the market
     int64_t base                # tick of the first slot of the window
     int64_t window              # slots; 0: no level yet
-    int64_t best                # tick of the best level; behind every tick while count is 0
+    int64_t front               # no tick times sign is greater; that of the best level once the message has been judged
     int64_t count               # occupied ticks inside the window
     int64_t far_count
     Block sizes                 # double[window]
     Block bits                  # uint64[window / 64]: occupied ticks
     Block groups                # uint64[window / 4096]: occupied words of `bits`
     Block far                   # FarLevel[power of two]: open addressing, at most half full
-    Block touched               # int64 ticks that the open message set
     double near_price           # limit up to which changes of depth are counted; NaN: they are not
-    int64_t near_tick           # the same, the last tick; beyond every level while there is no limit
+    int64_t near                # the same, the last tick times sign; beyond every level while there is no limit
     double added, removed, traded           # base coin up to there, in the open step
     double replaced             # what stood up to there before the snapshot of the open message; NaN: nothing did
 
@@ -67,17 +156,27 @@ cdef struct Book:
     bint replacing              # the open message is a snapshot: its changes are counted whole, when it has ended
     Grid ticks
     Side sides[2]
+    Block touched               # int64: what the open message set, 2 tick + side
 
+cdef struct Table:              # columns of a book
+    const int64_t *ts
+    const int8_t *side
+    const double *price
+    const double *size
+    const uint8_t *snapshot     # NULL: no row is
+    const uint8_t *gap          # NULL: no row is
 
-cdef inline int64_t _nowhere(const Side *s) noexcept nogil:
-    """The best tick of a side without levels: any other is better."""
-    return -s.sign * (<int64_t> 1 << 62)
+cdef struct Rows:               # rows of a table that can be taken without another look at them
+    int64_t next, stop          # row to be taken next; row behind the last
+    int64_t first               # row of the first code
+    int64_t single              # up to here rows are taken one by one
+    uint64_t codes[256]         # 8 tick + 4 if an ask + 2 if later than the row before + 1 if a level is set, 0 if deleted
 
 
 cdef inline void count_up_to(Side *s, double price, int64_t tick) noexcept nogil:
     """From now on changes of depth are counted up to this limit; NaN: they are not."""
     s.near_price = price
-    s.near_tick = tick if price == price else s.sign * (<int64_t> 1 << 62)
+    s.near = tick * s.sign if price == price else -NOWHERE
 
 
 cdef inline void book_init(Book *b, double tick, bint need_seed) noexcept nogil:
@@ -85,8 +184,7 @@ cdef inline void book_init(Book *b, double tick, bint need_seed) noexcept nogil:
     grid_init(&b.ticks, tick, 1e8)
     b.sides[BID].sign = 1
     b.sides[ASK].sign = -1
-    b.sides[BID].best = _nowhere(&b.sides[BID])
-    b.sides[ASK].best = _nowhere(&b.sides[ASK])
+    b.sides[BID].front = b.sides[ASK].front = NOWHERE
     count_up_to(&b.sides[BID], NAN, 0)
     count_up_to(&b.sides[ASK], NAN, 0)
 
@@ -104,12 +202,21 @@ cdef inline bint _better(const Side *s, int64_t tick, int64_t than) noexcept nog
     return (tick - than) * s.sign > 0
 
 
-cdef inline void _mark(Side *s, int64_t slot, uint64_t stands) noexcept nogil:
-    """Note whether a level stands (1) or not (0) in a slot."""
+cdef inline void _mark_word(Side *s, int64_t word, uint64_t occupied) noexcept nogil:
+    cdef uint64_t *group = &(<uint64_t *> s.groups.data)[word >> 6]
+    group[0] = (group[0] & ~(<uint64_t> 1 << (word & 63))) | occupied << (word & 63)
+
+
+cdef inline uint64_t _mark(Side *s, int64_t slot, uint64_t stands) noexcept nogil:
+    """Note whether a level stands (1) or not (0) in a slot; did one before?"""
     cdef uint64_t *word = &(<uint64_t *> s.bits.data)[slot >> 6]
-    cdef uint64_t *group = &(<uint64_t *> s.groups.data)[slot >> 12]
-    word[0] = (word[0] & ~(<uint64_t> 1 << (slot & 63))) | stands << (slot & 63)
-    group[0] = (group[0] & ~(<uint64_t> 1 << ((slot >> 6) & 63))) | <uint64_t> (word[0] != 0) << ((slot >> 6) & 63)
+    cdef uint64_t before = word[0]
+    cdef uint64_t stood = before >> (slot & 63) & 1
+    cdef uint64_t after = before ^ ((stood ^ stands) << (slot & 63))
+    word[0] = after
+    if unlikely((before & after) == 0):         # the word was empty, or is
+        _mark_word(s, slot >> 6, after != 0)
+    return stood
 
 
 cdef inline int64_t _slot_above(const Side *s, int64_t slot) noexcept nogil:
@@ -171,18 +278,26 @@ cdef inline bint side_next(const Side *s, int64_t *tick) noexcept nogil:
     return slot >= 0
 
 
-cdef inline bint _put_near(Side *s, int64_t tick, double size) noexcept nogil:
+cdef inline uint64_t _put_near(Side *s, int64_t tick, double size) noexcept nogil:
     """Set (size > 0) or delete (size == 0) a level inside the window; was there one before?"""
-    cdef double *cell = &(<double *> s.sizes.data)[tick - s.base]
-    cdef bint stood = cell[0] > 0, stands = size > 0
-    cell[0] = size
-    _mark(s, tick - s.base, stands)
-    s.count += <int64_t> stands - <int64_t> stood
-    if stands & _better(s, tick, s.best):
-        s.best = tick
-    elif tick == s.best and not stands and not (s.count and side_next(s, &s.best)):
-        s.best = _nowhere(s)
+    cdef uint64_t stands = size > 0
+    cdef uint64_t stood = _mark(s, tick - s.base, stands)
+    (<double *> s.sizes.data)[tick - s.base] = size
+    s.count += <int64_t> (stands - stood)
+    if unlikely(s.count == 0):
+        s.front = -NOWHERE      # so that nobody takes it for a side without anything to see to
+        return stood
+    s.front = max_of(s.front, ((tick * s.sign ^ NOWHERE) & -<int64_t> stands) ^ NOWHERE)
     return stood
+
+
+cdef inline int64_t side_top(const Side *s) noexcept nogil:
+    """Tick of the best level inside the window; behind every tick where there is none."""
+    cdef int64_t tick = (s.front if s.count else NOWHERE) * s.sign
+    cdef int64_t slot = tick - s.base
+    if s.count and not (<const uint64_t *> s.bits.data)[slot >> 6] >> (slot & 63) & 1:
+        side_next(s, &tick)
+    return tick
 
 
 cdef inline double slots_sum(const Side *s, int64_t first, int64_t last) noexcept nogil:
@@ -267,7 +382,7 @@ cdef inline void _far_erase(Side *s, int64_t at) noexcept nogil:
         at = (at + 1) & (slots - 1)
 
 
-cdef inline int _put_far(Side *s, int64_t tick, double size, bint *stood) noexcept nogil:
+cdef inline int _put_far(Side *s, int64_t tick, double size, uint64_t *stood) noexcept nogil:
     """Set or delete a level outside the window."""
     cdef int64_t at
     cdef FarLevel *table
@@ -330,7 +445,7 @@ cdef inline int _lay_window(Side *s, int64_t base, int64_t window) noexcept nogi
     s.base = base
     s.window = window
     s.count = 0
-    s.best = _nowhere(s)
+    s.front = NOWHERE
     return 0
 
 
@@ -355,7 +470,7 @@ cdef inline int _relay(Side *s, int64_t centre, int64_t window, int64_t factor) 
     """Lay the window around `centre`; `factor` > 1 when ticks have become finer by it."""
     cdef FarLevel *levels = <FarLevel *> malloc((s.count + s.far_count + 1) * sizeof(FarLevel))
     cdef int64_t i, n
-    cdef bint stood = False
+    cdef uint64_t stood = 0
     cdef int code
     if levels == NULL:
         return ERR_MEMORY
@@ -388,7 +503,7 @@ cdef inline int _fetch_far(Side *s) noexcept nogil:
     return _relay(s, best, s.window, 1)
 
 
-cdef inline int _place(Side *s, int64_t tick, double size, bint *stood) noexcept nogil:
+cdef inline int _place(Side *s, int64_t tick, double size, uint64_t *stood) noexcept nogil:
     """Set or delete a level wherever it belongs; the window follows the best."""
     cdef int64_t distance
     cdef int code
@@ -398,10 +513,12 @@ cdef inline int _place(Side *s, int64_t tick, double size, bint *stood) noexcept
         code = _fetch_far(s)        # a far level may be better than the new one
     if code < 0:
         return code
+    if s.count == 0:
+        s.front = NOWHERE
     if _inside(s, tick):
         stood[0] = _put_near(s, tick, size)
         return 0
-    if size > 0 and (s.count == 0 or _better(s, tick, s.best)):
+    if size > 0 and (s.count == 0 or tick * s.sign > s.front):
         code = _relay(s, tick, s.window, 1)
         if code == 0:
             stood[0] = _put_near(s, tick, size)
@@ -417,7 +534,6 @@ cdef inline int _place(Side *s, int64_t tick, double size, bint *stood) noexcept
 
 
 cdef inline int side_clear(Side *s) noexcept nogil:
-    s.touched.used = 0
     s.far_count = 0
     if s.far.used:
         memset(s.far.data, 0, s.far.used)
@@ -433,12 +549,12 @@ cdef inline double _near_depth(const Side *s) noexcept nogil:
     if s.count == 0:
         return 0.0
     if s.sign > 0:
-        return slots_sum(s, s.near_tick - s.base, s.best - s.base) + far_sum(s, s.near_tick)
-    return slots_sum(s, s.best - s.base, s.near_tick - s.base) + far_sum(s, s.near_tick)
+        return slots_sum(s, s.near - s.base, side_top(s) - s.base) + far_sum(s, s.near)
+    return slots_sum(s, side_top(s) - s.base, -s.near - s.base) + far_sum(s, -s.near)
 
 
 cdef inline bint _is_near(const Side *s, int64_t tick) noexcept nogil:
-    return (tick - s.near_tick) * s.sign >= 0
+    return tick * s.sign >= s.near
 
 
 cdef inline void _count_change(Side *s, double change) noexcept nogil:
@@ -467,35 +583,38 @@ cdef inline double side_size(const Side *s, int64_t tick) noexcept nogil:
     return table[at].size
 
 
-cdef inline bint _most_aggressive(const Side *s, int64_t *tick) noexcept nogil:
-    """Best level among those that the open message set and that still stand; False: none."""
-    cdef const int64_t *ticks = <const int64_t *> s.touched.data
+cdef inline bint _most_aggressive(const Book *b, int which, int64_t *tick) noexcept nogil:
+    """Best level of a side among those that the open message set and that still stand; False: none."""
+    cdef const Side *s = &b.sides[which]
+    cdef const int64_t *touched = <const int64_t *> b.touched.data
     cdef int64_t i
     cdef bint any = False
-    for i in range(s.touched.used // 8):
-        if side_size(s, ticks[i]) > 0 and (not any or _better(s, ticks[i], tick[0])):
-            tick[0] = ticks[i]
+    for i in range(b.touched.used // 8):
+        if (touched[i] & 1) == which and side_size(s, touched[i] >> 1) > 0 and (
+                not any or _better(s, touched[i] >> 1, tick[0])):
+            tick[0] = touched[i] >> 1
             any = True
     return any
 
 
-cdef inline bint _is_touched(const Side *s, int64_t tick) noexcept nogil:
-    cdef const int64_t *ticks = <const int64_t *> s.touched.data
+cdef inline bint _is_touched(const Book *b, int which, int64_t tick) noexcept nogil:
+    cdef const int64_t *touched = <const int64_t *> b.touched.data
     cdef int64_t i
-    for i in range(s.touched.used // 8):
-        if ticks[i] == tick:
+    for i in range(b.touched.used // 8):
+        if touched[i] == 2 * tick + which:
             return True
     return False
 
 
-cdef inline int64_t _remove_stale(Side *s, int64_t limit) noexcept nogil:
-    """Remove the levels that reach `limit`, a price of the other side, and that the open message did not set; how many."""
+cdef inline int64_t _remove_stale(Book *b, int which, int64_t limit) noexcept nogil:
+    """Remove the levels of a side that reach `limit`, a price of the other, and that the open message did not set; how many."""
+    cdef Side *s = &b.sides[which]
     cdef const FarLevel *table = <const FarLevel *> s.far.data
-    cdef int64_t tick = s.best
+    cdef int64_t tick = side_top(s)
     cdef int64_t i = 0, removed = 0
     cdef bint more = s.count > 0
     while more and not _better(s, limit, tick):
-        if not _is_touched(s, tick):
+        if not _is_touched(b, which, tick):
             if _is_near(s, tick):
                 _count_change(s, -(<double *> s.sizes.data)[tick - s.base])
             _put_near(s, tick, 0.0)
@@ -503,7 +622,7 @@ cdef inline int64_t _remove_stale(Side *s, int64_t limit) noexcept nogil:
         tick -= s.sign
         more = side_next(s, &tick)
     while i < s.far.used // <int64_t> sizeof(FarLevel):
-        if table[i].size > 0 and not _better(s, limit, table[i].tick) and not _is_touched(s, table[i].tick):
+        if table[i].size > 0 and not _better(s, limit, table[i].tick) and not _is_touched(b, which, table[i].tick):
             if _is_near(s, table[i].tick):
                 _count_change(s, -table[i].size)
             _far_erase(s, i)        # closes the gap: another level may stand here now
@@ -514,25 +633,32 @@ cdef inline int64_t _remove_stale(Side *s, int64_t limit) noexcept nogil:
 
 
 cdef inline bint _crosses(const Book *b) noexcept nogil:
-    return b.sides[BID].best >= b.sides[ASK].best
+    return side_top(&b.sides[BID]) >= side_top(&b.sides[ASK])
 
 
 cdef inline void _repair(Book *b, Tally *tally) noexcept nogil:
     cdef int64_t bid = 0, ask = 0, removed = 0
-    cdef bint has_bid = _most_aggressive(&b.sides[BID], &bid)
-    cdef bint has_ask = _most_aggressive(&b.sides[ASK], &ask)
+    cdef bint has_bid = _most_aggressive(b, BID, &bid)
+    cdef bint has_ask = _most_aggressive(b, ASK, &ask)
     if has_bid:
-        removed += _remove_stale(&b.sides[ASK], bid)
+        removed += _remove_stale(b, ASK, bid)
     if has_ask:
-        removed += _remove_stale(&b.sides[BID], ask)
+        removed += _remove_stale(b, BID, ask)
     if removed:
         tally.books_repaired += 1
         tally.levels_removed += removed
 
 
-cdef inline int _fetch_both(Book *b) noexcept nogil:
-    cdef int code = _fetch_far(&b.sides[BID])
-    return code if code < 0 else _fetch_far(&b.sides[ASK])
+cdef inline int _look_up(Book *b) noexcept nogil:
+    """Find the best level of both sides, far from where it was if need be."""
+    cdef int code = 0
+    if unlikely(b.sides[BID].count == 0):
+        code = _fetch_far(&b.sides[BID])
+    if unlikely(b.sides[ASK].count == 0) and code == 0:
+        code = _fetch_far(&b.sides[ASK])
+    b.sides[BID].front = side_top(&b.sides[BID])
+    b.sides[ASK].front = -side_top(&b.sides[ASK])
+    return code
 
 
 cdef inline bint book_will_move(const Book *b) noexcept nogil:
@@ -542,21 +668,34 @@ cdef inline bint book_will_move(const Book *b) noexcept nogil:
     return b.open and (_crosses(b) or (bids.count == 0 and bids.far_count > 0) or (asks.count == 0 and asks.far_count > 0))
 
 
+cdef inline bint _is_quiet(const Book *b) noexcept nogil:
+    """Do even the bounds of both sides say that the open message leaves nothing to repair, to fetch, or to count?"""
+    return b.sides[BID].front < -b.sides[ASK].front
+
+
+cdef inline int book_pass(Book *b, Tally *tally) noexcept nogil:
+    """The open message has ended, and the next row follows at once: nobody needs to know the best levels in between."""
+    if unlikely(b.replacing or not _is_quiet(b)):
+        return book_judge(b, tally)
+    b.open = b.crossed = False
+    b.touched.used = 0
+    return 0
+
+
 cdef inline int book_judge(Book *b, Tally *tally) noexcept nogil:
     """The open message has ended: repair what it shows to be stale, and say whether the book is crossed."""
     cdef int code
     if not b.open:
         return 0
     b.open = False
-    code = _fetch_both(b)
-    if code == 0 and _crosses(b):
+    code = _look_up(b)
+    if unlikely(not _is_quiet(b)) and code == 0:
         _repair(b, tally)
-        code = _fetch_both(b)
-    b.crossed = _crosses(b)
+        code = _look_up(b)
+    b.crossed = not _is_quiet(b)
     if b.crossed:
         tally.books_crossed += 1
-    b.sides[BID].touched.used = 0
-    b.sides[ASK].touched.used = 0
+    b.touched.used = 0
     if b.replacing:
         b.replacing = False
         _count_replaced(&b.sides[BID])
@@ -567,16 +706,17 @@ cdef inline int book_judge(Book *b, Tally *tally) noexcept nogil:
 cdef inline int _refine(Book *b, int64_t factor) noexcept nogil:
     """Ticks have become finer by `factor`: every tick that is kept becomes a count of the finer ones."""
     cdef Side *s
+    cdef int64_t *touched = <int64_t *> b.touched.data
     cdef int64_t j
     cdef int i, code = 0
+    for j in range(b.touched.used // 8):
+        touched[j] = 2 * ((touched[j] >> 1) * factor) + (touched[j] & 1)
     for i in range(2):
         s = &b.sides[i]
         if s.near_price == s.near_price:
-            s.near_tick *= factor
-        for j in range(s.touched.used // 8):
-            (<int64_t *> s.touched.data)[j] *= factor
+            s.near *= factor
         if s.window and code == 0:
-            code = _relay(s, (s.best if s.count else s.base + (s.window >> 1)) * factor, s.window, factor)
+            code = _relay(s, (side_top(s) if s.count else s.base + (s.window >> 1)) * factor, s.window, factor)
     return code
 
 
@@ -603,6 +743,7 @@ cdef inline int _begin_snapshot(Book *b, Tally *tally) noexcept nogil:
         b.sides[ASK].replaced = _near_depth(&b.sides[ASK])
     b.seeded = True
     tally.book_resets += 1
+    b.touched.used = 0
     code = side_clear(&b.sides[BID])
     return code if code < 0 else side_clear(&b.sides[ASK])
 
@@ -615,12 +756,8 @@ cdef inline int _find_tick(Book *b, double price, int64_t *tick, Tally *tally) n
     return _refine(b, finer) if finer > 1 else 0
 
 
-cdef inline int book_row(Book *b, int64_t ts, int side, double price, double size, bint snapshot,
-                         Tally *tally) noexcept nogil:
-    """Apply one checked row (side +1 or -1); 1 when it was skipped because no snapshot has come yet."""
-    cdef Side *s = &b.sides[side < 0]
-    cdef int64_t tick
-    cdef bint stood = False, deletes = size == 0
+cdef inline int book_begin(Book *b, int64_t ts, bint snapshot, Tally *tally) noexcept nogil:
+    """Rows of a message follow, all of a snapshot or none; 1 when they are skipped because no snapshot has come yet."""
     cdef int code = 0
     if snapshot and (not b.in_snapshot or not b.open):     # also where every message is a whole book
         code = _begin_snapshot(b, tally)
@@ -629,19 +766,55 @@ cdef inline int book_row(Book *b, int64_t ts, int side, double price, double siz
         return 1
     b.open = True
     b.message_ts = ts
-    if not on_grid_now(&b.ticks, price, &tick) and code == 0:
-        code = _find_tick(b, price, &tick, tally)
-    if s.near_price == s.near_price and not b.replacing:
+    return code
+
+
+cdef inline bint _counts_changes(const Book *b) noexcept nogil:
+    """Are changes of near depth counted row by row?"""
+    return b.sides[BID].near_price == b.sides[BID].near_price and not b.replacing
+
+
+cdef inline uint64_t _change_near(Side *s, int64_t tick, double size, bint counted) noexcept nogil:
+    """Set or delete a level inside the window, and count what changes; was there one before?"""
+    if counted:
+        _count_change(s, (size - (<double *> s.sizes.data)[tick - s.base]) * <double> _is_near(s, tick))
+    return _put_near(s, tick, size)
+
+
+cdef inline bint _is_easy(const Side *s, int64_t tick) noexcept nogil:
+    """Is a tick where nothing but its own level changes, as it nearly always is?"""
+    return s.count != 0 and _inside(s, tick)
+
+
+cdef inline int _change(Side *s, int64_t tick, double size, bint counted, uint64_t *stood) noexcept nogil:
+    """Set or delete any level, and count what changes."""
+    if _is_easy(s, tick):
+        stood[0] = _change_near(s, tick, size, counted)
+        return 0
+    if counted:
         _count_change(s, size - side_size(s, tick) if _is_near(s, tick) else 0.0)
-    if code == 0 and s.count and _inside(s, tick):
-        stood = _put_near(s, tick, size)
-    elif code == 0:
-        code = _place(s, tick, size, &stood)
-    if code < 0 or block_reserve(&s.touched, 8) < 0:
+    return _place(s, tick, size, stood)
+
+
+cdef inline int book_row(Book *b, int64_t ts, int side, double price, double size, bint snapshot,
+                         Tally *tally) noexcept nogil:
+    """Apply one checked row (side +1 or -1); 1 when it was skipped because no snapshot has come yet."""
+    cdef int64_t tick
+    cdef uint64_t stood = 0
+    cdef int code = book_begin(b, ts, snapshot, tally)
+    if code == 0 and not on_grid_now(&b.ticks, price, &tick):
+        code = _find_tick(b, price, &tick, tally)
+    if code == 0:
+        code = block_reserve(&b.touched, 8)
+    if code < 0:
         return ERR_MEMORY
-    (<int64_t *> (s.touched.data + s.touched.used))[0] = tick
-    s.touched.used += 0 if deletes else 8
-    tally.deletes_unknown += deletes & (not stood)
+    if code:
+        return code
+    if _change(&b.sides[side < 0], tick, size, _counts_changes(b), &stood) < 0:
+        return ERR_MEMORY
+    (<int64_t *> (b.touched.data + b.touched.used))[0] = 2 * tick + (side < 0)
+    b.touched.used += 8 if size > 0 else 0
+    tally.deletes_unknown += size == 0 and not stood
     return 0
 
 
@@ -650,6 +823,7 @@ cdef inline int book_break(Book *b, int64_t ts, Tally *tally) noexcept nogil:
     cdef int code = side_clear(&b.sides[BID])
     if code == 0:
         code = side_clear(&b.sides[ASK])
+    b.touched.used = 0
     count_up_to(&b.sides[BID], NAN, 0)
     count_up_to(&b.sides[ASK], NAN, 0)
     b.seeded = b.in_snapshot = b.replacing = False
@@ -657,6 +831,72 @@ cdef inline int book_break(Book *b, int64_t ts, Tally *tally) noexcept nogil:
     b.message_ts = ts
     tally.sequence_gaps += 1
     return code
+
+
+# --- many rows -------------------------------------------------------------------------------------------------------
+
+cdef inline int rows_find(Book *b, const Table *t, int64_t i, int64_t n, Rows *rows) noexcept nogil:
+    """Find the ticks of up to MOST_ROWS of the rows i..n-1, if all of them are good, on the grid as it stands, and will not be
+    skipped: then `rows` has them. Otherwise they are to be taken one by one."""
+    cdef double finest = b.ticks.finest if b.ticks.decimals >= 0 else b.ticks.per_unit
+    cdef double most = 3.999e18 / finest        # see book_countable
+    cdef const uint8_t *snapshot = &t.snapshot[i] if t.snapshot != NULL else NULL
+    cdef const uint8_t *gap = &t.gap[i] if t.gap != NULL else NULL
+    if n > i + MOST_ROWS:
+        n = i + MOST_ROWS
+    rows.first = rows.next = rows.stop = i
+    rows.single = n
+    if not b.seeded and b.need_seed and (snapshot == NULL or not snapshot[0]):
+        return 0
+    if count_rows(&t.ts[i], &t.price[i], &t.size[i], &t.side[i], snapshot, gap, n - i, b.ticks.per_unit,
+                  most if most < 1e15 else 1e15, rows.codes):
+        rows.stop = n
+    return block_reserve(&b.touched, 8 * MOST_ROWS)
+
+
+cdef inline int rows_put(Book *b, const Table *t, Rows *rows, Tally *tally, bint through) noexcept nogil:
+    """Take the next row and those that follow it in its message; `through`: those of later ones, too, up to a message that
+    leaves something to judge."""
+    cdef const uint64_t *code = &rows.codes[rows.next - rows.first]
+    cdef const uint64_t *stop = &rows.codes[rows.stop - rows.first]
+    cdef const double *size = &t.size[rows.next]
+    cdef int failed = book_begin(b, t.ts[rows.next], t.snapshot != NULL and t.snapshot[rows.next], tally)
+    cdef bint counted = _counts_changes(b)
+    cdef int64_t *touched = <int64_t *> b.touched.data
+    cdef int64_t tick
+    cdef uint64_t stood = 0, noted = b.touched.used // 8, unknown = 0
+    cdef Side *s
+    through = through and not (b.replacing or b.in_snapshot)
+    if failed < 0:
+        return failed
+    while True:
+        tick = code[0] >> 3
+        s = &b.sides[code[0] >> 2 & 1]
+        if unlikely(not _is_easy(s, tick)):
+            failed = _change(s, tick, size[0], counted, &stood)
+        else:
+            stood = _change_near(s, tick, size[0], counted)
+        touched[noted] = code[0] >> 2
+        noted += code[0] & 1
+        unknown += (code[0] | stood) & 1 ^ 1
+        code += 1
+        size += 1
+        if unlikely(code == stop or failed < 0):
+            break
+        if not through:
+            if code[0] & 2:
+                break
+        elif unlikely(code[0] >> 1 & (not _is_quiet(b))):
+            break
+        noted &= (code[0] >> 1 & 1) - 1         # with a later time there is none; no branch on what is random
+    tally.used[BOOK] += code - &rows.codes[rows.next - rows.first]
+    rows.next = rows.first + (code - rows.codes)
+    if through:
+        b.crossed = b.crossed and t.ts[rows.next - 1] == b.message_ts
+    b.message_ts = t.ts[rows.next - 1]
+    b.touched.used = 8 * noted
+    tally.deletes_unknown += unknown
+    return failed
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------

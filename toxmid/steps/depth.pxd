@@ -10,7 +10,8 @@
 
 from libc.math cimport NAN, ceil, exp, floor, log
 from libc.stdint cimport int64_t
-from toxmid.steps.book cimport ASK, BID, Book, Side, book_price, count_up_to, far_next, far_sum, side_next, slots_sum
+from toxmid.steps.book cimport (ASK, BID, Book, Side, book_price, count_up_to, far_next, far_sum, side_next, side_top,
+                                slots_sum)
 
 cdef enum:
     RUNGS = 5                   # one more is Params.depth_bps
@@ -69,7 +70,8 @@ cdef inline double _between(const Side *s, int64_t near, int64_t far) noexcept n
 
 cdef inline void _measure_side(Ladder *l, const Book *b, int which, double mid) noexcept nogil:
     cdef const Side *s = &b.sides[which]
-    cdef int64_t near = s.best, far
+    cdef int64_t near = side_top(s), far
+    cdef int64_t top = near
     cdef double total = 0, asked = -1
     cdef int k
     if s.count == 0:
@@ -86,14 +88,14 @@ cdef inline void _measure_side(Ladder *l, const Book *b, int which, double mid) 
             asked = l.depth[which][k]
     if asked < 0:
         far = _last_tick(b, which, mid * l.factors[which][RUNGS])
-        asked = (_between(s, s.best, far) if (s.best - far) * s.sign >= 0 else 0.0) + far_sum(s, far)
+        asked = (_between(s, top, far) if (top - far) * s.sign >= 0 else 0.0) + far_sum(s, far)
     l.depth[which][RUNGS] = asked
 
 
 cdef inline double _mean_price(const Book *b, int which, double size) noexcept nogil:
     """Mean price of trading `size` against one side; NaN where it does not show so much."""
     cdef const Side *s = &b.sides[which]
-    cdef int64_t tick = s.best
+    cdef int64_t tick = side_top(s)
     cdef double left = size, paid = 0, here
     cdef bint more = s.count > 0
     while more:
@@ -106,7 +108,7 @@ cdef inline double _mean_price(const Book *b, int which, double size) noexcept n
         more = side_next(s, &tick)
     if s.far_count == 0 or far_sum(s, -s.sign * (<int64_t> 1 << 61)) < left:
         return NAN
-    tick = s.best
+    tick = side_top(s)
     here = far_next(s, &tick)
     while here > 0:             # out of the window: seldom, so that each level may look through all that are there
         if here >= left:

@@ -25,10 +25,12 @@ cdef extern from *:
     #include <string.h>
     /* One body, compiled for this processor's wide registers too where the loader can choose: the same operations on each
        element, without contraction, so the same bits. */
+    #ifndef TOXMID_WIDE
     #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
     #define TOXMID_WIDE __attribute__((target_clones("avx512f", "avx2", "default")))
     #else
     #define TOXMID_WIDE
+    #endif
     #endif
     /* Lots of n trades and their sums; 1 if every time is in order and not before `now`, every price positive and finite, every
        size positive, countable and on the grid, and every side a side; else 0.
@@ -146,7 +148,7 @@ cdef inline int64_t lots_of(Lots *l, double price, double coins, int64_t given, 
         lots = grid_steps(&l.grid, coins, finer)
         if l.grid.coarse:
             l.rounded += 1
-    if l.traded < MOST_LOTS:
+    if l.traded < <int64_t> MOST_LOTS:
         l.traded = l.traded * finer[0] + lots
     return lots
 

@@ -6,8 +6,8 @@
 from libc.math cimport NAN, exp, fabs, fmin, isnan, log, rint, sqrt
 from libc.stdint cimport int64_t
 from libc.string cimport memset
-from toxmid.steps.book cimport (ASK, BID, Book, book_break, book_judge, book_price, book_refusal, book_row,
-                                side_size)
+from toxmid.steps.book cimport (ASK, BID, Book, Rows, Table, book_break, book_judge, book_price, book_refusal, book_row,
+                                rows_put, side_size)
 from toxmid.steps.branching cimport Branching, branching_ratio, branching_step
 from toxmid.steps.bulk cimport Bulk, bulk_add, bulk_advance
 from toxmid.steps.calm cimport Calm, calm_minute, calm_ready, calm_sample, calm_spread_z
@@ -292,7 +292,7 @@ cdef inline int _finish_order(Machine *m) noexcept nogil:
 cdef inline void _publish_book(Machine *m) noexcept nogil:
     """The book's best levels become the touch."""
     cdef Book *b = &m.book
-    cdef int64_t bid_tick = b.sides[BID].best, ask_tick = b.sides[ASK].best
+    cdef int64_t bid_tick = b.sides[BID].front, ask_tick = -b.sides[ASK].front
     cdef bint has_bid = b.sides[BID].count > 0 and not b.crossed
     cdef bint has_ask = b.sides[ASK].count > 0 and not b.crossed
     cdef double bid, ask
@@ -306,7 +306,9 @@ cdef inline void _publish_book(Machine *m) noexcept nogil:
 
 cdef inline int _settle(Machine *m) noexcept nogil:
     """All events of the moment `now` have been taken: close its taker order and judge its book message."""
-    cdef int code = _finish_order(m)
+    cdef int code = 0
+    if m.order.open:
+        code = _finish_order(m)
     if code < 0 or not m.book.open:
         return code
     code = book_judge(&m.book, &m.tally)
@@ -900,6 +902,20 @@ cdef inline int machine_book(Machine *m, int64_t ts, int side, double price, dou
         return _refuse(m, BOOK, BEFORE_SNAPSHOT)
     if code == 0:
         m.tally.used[BOOK] += 1
+    return code
+
+
+cdef inline int machine_book_rows(Machine *m, const Table *t, Rows *rows, int64_t last) noexcept nogil:
+    """Rows of which `rows` has the ticks, up to the time `last`."""
+    cdef int code = 0
+    while rows.next < rows.stop and code == 0:
+        if t.ts[rows.next] > last:
+            break
+        code = _advance(m, t.ts[rows.next])
+        if code == 0 and m.order.open:
+            code = _finish_order(m)
+        if code == 0:
+            code = rows_put(&m.book, t, rows, &m.tally, False)
     return code
 
 

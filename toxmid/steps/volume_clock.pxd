@@ -347,7 +347,7 @@ cdef enum:
 cdef inline bint clock_takes_runs(const VolumeClock *c) noexcept nogil:
     """May trades be added to the open bucket by their sums? Not before one has opened it, not while its size is unknown, and
     not where sums would be rounded."""
-    return c.counts_only and c.lots_per_coin > 0 and 0 < c.filled and c.target <= EXACT
+    return c.counts_only and c.lots_per_coin > 0 and 0 < c.filled and c.target <= <int64_t> EXACT
 
 
 cdef inline bint clock_in_day(const VolumeClock *c, int64_t ts) noexcept nogil:
