@@ -60,7 +60,7 @@ cdef dict RULE_CODES = {
 
 cdef enum:
     MAX_BLOCKS = 160
-    LAYOUT = 5                  # raised whenever the meaning of the state changes: older snapshots are refused
+    LAYOUT = 6                  # raised whenever the meaning of the state changes: older snapshots are refused
 
 OTHER_VENUE_LIMIT = OTHER_VENUES
 
