@@ -164,7 +164,7 @@ cdef inline bint lots_of_run(const Lots *l, int64_t now, const int64_t *ts, cons
     cdef int64_t sums[3]
     if not l.decided or l.contracts:
         return False
-    if not count_run(ts, price, coins, side, n, now, l.grid.per_unit, run.lots, sums) or l.traded + sums[0] > MOST_LOTS:
+    if not count_run(ts, price, coins, side, n, now, l.grid.per_unit, run.lots, sums) or l.traded + sums[0] > <int64_t> MOST_LOTS:
         return False
     run.taken = 0
     run.total = sums[0]

@@ -326,7 +326,7 @@ cdef inline int clock_fill(VolumeClock *c, int64_t ts, double price, double coin
 
 cdef inline bint clock_has_room(const VolumeClock *c, int64_t ts, int64_t lots) noexcept nogil:
     """Does a trade neither begin a day, nor open or close a bucket? Then there is nothing to prepare."""
-    return 0 < lots < FEW_LOTS and 0 < c.filled < c.target - lots * c.units and ts < c.volume.day_end
+    return 0 < lots < <int64_t> FEW_LOTS and 0 < c.filled < c.target - lots * c.units and ts < c.volume.day_end
 
 
 cdef inline void clock_trade(VolumeClock *c, double price, double coins, int64_t lots, int side, double width,
