@@ -67,7 +67,7 @@ class Params:
     lean_limit: float = _number(2.5, 0.0, 1e3, "spreads", "farthest from the supported track")
     both_pulled: float = _number(0.4, 0.0, 1.0, "1", "share of the way left when the mid stays as spreads close")
     idle: float = _number(0.1, 0.0, 1.0, "normal volumes", "what a second without trades counts as")
-    excess_spreads: float = _number(10.0, 1.0, 1e3, "calm spreads", "spread beyond which one side counts as pulled")
+    excess_spreads: float = _number(4.0, 1.0, 1e3, "calm spreads", "spread beyond which one side counts as pulled")
     pulled_prior: float = _number(0.0, -2.0, 2.0, "1", "share of the excess half spread, before anything is learnt")
     pulled_weight: float = _number(50.0, 0.0, 1e6, "calm spreads squared", "learning that outweighs it")
     pulled_least: float = _number(-0.5, -2.0, 0.0, "1", "smallest share that can be learnt")

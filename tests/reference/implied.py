@@ -129,7 +129,7 @@ def implied(rows: Seconds) -> Floats:
         weight = 50 * usual_spread**2
         phi = min(max(num / (den + weight), -0.5), 1.5)
         back = min(max((back_num + weight) / (back_den + weight), 0.0), 1.0)
-        y = mid - 0.5 * phi * max(spread - 10 * usual_spread, 0.0) * imbalance
+        y = mid - 0.5 * phi * max(spread - 4 * usual_spread, 0.0) * imbalance
         rho = max(1.0, ten / usual_spread)
         minutes = max(rate * 60 / usual_volume if usual_volume > 0 else 1.0, 0.1) / 60
         credible = follow(credible, y, (200 * sigma / rho) ** 2 * min(minutes, 1 / 60))
