@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 
@@ -144,3 +146,10 @@ def test_compiled_modules_stand_near_the_ground() -> None:
                 assert match[1].startswith("toxmid.steps"), match[0]
             else:
                 assert FLOOR[room_of(match[1].removeprefix("toxmid."))] < FLOOR["_core"], match[0]
+
+
+def test_a_short_run_does_not_wait_for_what_it_does_not_use() -> None:
+    # Every worker process and every command pays for what the import of the package imports.
+    program = "import sys, toxmid; print([name for name in ('scipy', 'statsmodels', 'jinja2') if name in sys.modules])"
+    command = [sys.executable, "-c", program]
+    assert subprocess.run(command, capture_output=True, text=True, check=True, cwd=PACKAGE.parent).stdout == "[]\n"

@@ -14,6 +14,7 @@ import zlib
 
 cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
+from cpython.pycapsule cimport PyCapsule_GetName, PyCapsule_GetPointer
 from libc.math cimport NAN
 from libc.stdint cimport INT64_MAX, int8_t, int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free
@@ -23,7 +24,7 @@ from toxmid.errors import DataError, FileError
 from toxmid.steps.book cimport (ASK, BID, Book, Rows, Side, Table, side_top, book_break, book_init, book_judge, book_pass,
                                 book_price, book_refusal, book_row, book_will_move, rows_find, rows_put, side_next, side_size)
 from toxmid.steps.branching cimport branching_init
-from toxmid.steps.bulk cimport bulk_advance, bulk_add, bulk_init, Bulk
+from toxmid.steps.bulk cimport Bulk, bulk_add, bulk_advance, bulk_init, student
 from toxmid.steps.calm cimport calm_init
 from toxmid.steps.classify cimport RULE_EMO, RULE_LEE_READY, RULE_QUOTE, RULE_SIDE, RULE_TICK, signing_init
 from toxmid.steps.codes cimport (BEFORE_SNAPSHOT, BOOK, ERR_BACKWARDS, ERR_MEMORY, ERR_RUNAWAY, ERR_SIDE, ERR_SILENCE,
@@ -299,7 +300,18 @@ cdef void _others_init(Consensus *c, object params, const ImpliedParams *p) exce
     c.mark_lag = params.duration_ns("mark_lag") * 1e-9
 
 
+cdef void _need_student() except *:
+    """Fetch the function that Student's shares are made with."""
+    global student
+    from scipy.special import cython_special
+
+    cdef object function = cython_special.__pyx_capi__["__pyx_fuse_0stdtr"]
+    student = <double (*)(double, double, int) noexcept nogil> PyCapsule_GetPointer(function, PyCapsule_GetName(function))
+
+
 cdef void _bulk_init(Bulk *b, object params) except *:
+    if params.classify == "bvc_t":
+        _need_student()
     bulk_init(b, params.classify in ("bvc_normal", "bvc_t"), params.bvc_df if params.classify == "bvc_t" else 0.0,
               params.duration_ns("bvc_bar"))
 
@@ -1239,6 +1251,8 @@ cdef class Core:
                 memcpy(blocks[i].data, at, used)
                 blocks[i].used = used
                 at += used
+        if m.bulk.on and m.bulk.df > 0:
+            _need_student()
         self.m = m
 
 

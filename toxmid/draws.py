@@ -9,7 +9,6 @@ import zlib
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from toxmid import _simulate
 
@@ -30,6 +29,8 @@ class Draw:
 
     def normals(self, name: str, n: int) -> NDArray[np.float64]:
         """`n` standard normal numbers."""
+        from scipy.special import ndtri
+
         return np.asarray(ndtri(self.uniforms(name, n)), dtype=np.float64)
 
     def unit(self, name: str) -> float:

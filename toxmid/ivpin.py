@@ -7,7 +7,6 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from scipy.special import expit
 
 from toxmid.errors import ParameterError
 from toxmid.instrument import Instrument
@@ -124,13 +123,13 @@ def ivpin(
 
 
 def _told(x: _Floats) -> _Floats:
-    alpha, delta, mu, epsilon = expit(x[0]), expit(x[1]), np.exp(x[2]), np.exp(x[3])
+    alpha, delta, mu, epsilon = _expit(x[0]), _expit(x[1]), np.exp(x[2]), np.exp(x[3])
     return np.array([alpha * mu / (alpha * mu + 2.0 * epsilon), alpha, delta, mu, epsilon])
 
 
 def _loglike(x: _Floats, bought: _Floats, sold: _Floats, time: _Floats) -> tuple[float, _Floats]:
     """Log likelihood and its derivatives, at the logits of alpha and delta and the logarithms of mu and epsilon."""
-    alpha, delta, mu, low = expit(x[0]), expit(x[1]), np.exp(x[2]), np.exp(x[3])
+    alpha, delta, mu, low = _expit(x[0]), _expit(x[1]), np.exp(x[2]), np.exp(x[3])
     high = low + mu
     total = bought + sold
     log_low, log_high = x[3], np.log(high)
@@ -166,6 +165,10 @@ def _guesses(bought: _Floats, sold: _Floats) -> list[_Floats]:
         low = max(0.5 * (total - alpha * mu), _LEAST_RATE * total)
         points += [np.array([_logit(alpha), _logit(delta), np.log(mu), np.log(low)]) for delta in _GRID]
     return points
+
+
+def _expit(x: float) -> float:
+    return float(1.0 / (1.0 + np.exp(-x)))
 
 
 def _logit(p: float) -> float:

@@ -13,7 +13,6 @@ from typing import Any, Final, Literal, cast, get_args
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from scipy.special import ndtr, stdtr
 
 from toxmid.durations import nanoseconds
 from toxmid.errors import NotEnoughDataError, ParameterError
@@ -207,6 +206,8 @@ class _Bars:
 
     def classified(self, df: float | None) -> _Pieces:
         """Bought share F(change / sigma) of every bar; NaN, that is unknown, where sigma is zero or not defined."""
+        from scipy.special import ndtr, stdtr
+
         count = self.change.size + self.empty
         mean = float(self.change.sum()) / count
         squares = float(((self.change - mean) ** 2).sum()) + self.empty * mean**2

@@ -6,9 +6,16 @@
 
 from libc.math cimport NAN, erfc, exp2, sqrt
 from libc.stdint cimport int64_t
-from scipy.special.cython_special cimport stdtr
 from toxmid.steps.codes cimport SECOND
 from toxmid.steps.volume_clock cimport VolumeClock, clock_fill, clock_prepare
+
+cdef extern from *:
+    """
+    /* Student's distribution function of SciPy, from when a clock first asked for it: most never do, and importing SciPy takes
+       a fair part of the time that a short run takes. */
+    static double (*toxmid_student)(double df, double x, int skip_dispatch);
+    """
+    double (*student "toxmid_student")(double df, double x, int skip_dispatch) noexcept nogil
 
 cdef enum:
     BVC_WARMUP = 30     # bars before sigma is believed
@@ -43,7 +50,7 @@ cdef inline double buy_share(double change, double sigma, double df) noexcept no
     """F(change / sigma); one half where nothing moved."""
     cdef double x = change / sigma if sigma > 0 else 0.0
     if df > 0:
-        return stdtr(df, x)
+        return student(df, x, 0)
     return 0.5 * erfc(-x * 0.7071067811865476)
 
 
