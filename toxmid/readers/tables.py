@@ -21,7 +21,7 @@ from toxmid.schema import KINDS, TABLES, Kind, canonical
 
 __all__ = ["FORMATS"]
 
-_ROWS: Final = 1 << 20
+_ROWS: Final = 1 << 18
 _LABELS: Final = ("venue", "symbol")
 _SHORT: Final = 60  # bytes
 _SURE: Final = ("given", "known", "found")  # an assumption of a venue's table is made again, and told as one
