@@ -58,6 +58,20 @@ long vpin_only(const double *size, const int8_t *side, long n, double bucket, in
     }
     return closed;
 }
+/* The four columns of trades, read once and nothing done with them: what memory allows. */
+long read_only(const int64_t *ts, const int64_t *price, const int64_t *size, const int8_t *side, long n) {
+    int64_t bits = 0;
+    for (long start = 0; start < n; start += 256) {
+        long stop = start + 256 < n ? start + 256 : n;
+        for (long i = start; i < stop; i++) bits |= ts[i];
+        for (long i = start; i < stop; i++) bits |= price[i];
+        for (long i = start; i < stop; i++) bits |= size[i];
+        int8_t sides = 0;
+        for (long i = start; i < stop; i++) sides |= side[i];
+        bits |= sides;
+    }
+    return bits;
+}
 /* The job of toxmid.vpin without the rank: four columns, order and numbers checked, whole lots, rows of buckets. */
 typedef struct { int64_t open, close, buy, sell; double vpin; } row;
 long same_job(const int64_t *ts, const double *price, const double *size, const int8_t *side, long n, double per_unit,
@@ -165,6 +179,8 @@ def our_ways(n: int, loops: ctypes.CDLL) -> dict[str, tuple[int, Callable[[], ob
         return trades_in_numba(native.state(fed), *(trades[name] for name in ("ts", "price", "size", "side")))
 
     return {
+        "the four columns of trades read once, plain C loop": (
+            n, lambda: loops.read_only(ts, price, size, side, count)),
         "VPIN only, plain C loop, two columns, no checks": (
             n, lambda: loops.vpin_only(size, side, count, ctypes.c_double(volume), WINDOW, out)),
         "the job of toxmid.vpin without ranks, plain C loop": (n, lambda: loops.same_job(

@@ -40,7 +40,7 @@ cdef extern from *:
     /* See lots.pxd: one body, compiled for wide registers too, with the same bits. */
     #ifndef TOXMID_WIDE
     #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
-    #define TOXMID_WIDE __attribute__((target_clones("avx2", "default")))
+    #define TOXMID_WIDE __attribute__((target_clones("avx512f", "avx2", "default")))
     #else
     #define TOXMID_WIDE
     #endif
