@@ -450,14 +450,21 @@ def test_a_term_that_was_switched_off_cannot_be_learnt() -> None:
 def test_the_real_cascade_teaches_no_more_than_it_can(shared_data: Path) -> None:
     """One afternoon of five coins is one crash: whatever is learnt says so."""
     folder = shared_data / "crash-2025-10-10"
-    played = [
-        toxmid.replay(
-            trades=folder / f"binance-delivery_trades_2025-10-10_{coin}USD_PERP.csv.gz",
-            start="2025-10-10T15:00:00",
-        )
-        for coin in ("AVAX", "BCH")
-    ]
-    result = fit(played, bootstrap=50, min_events=3)
+
+    def played(params: toxmid.Params) -> list[toxmid.Replay]:
+        return [
+            toxmid.replay(
+                trades=folder / f"binance-delivery_trades_2025-10-10_{coin}USD_PERP.csv.gz",
+                start="2025-10-10T15:00:00",
+                params=params,
+            )
+            for coin in ("AVAX", "BCH")
+        ]
+
+    with pytest.raises(NotEnoughDataError, match=r"too few events to learn from .*1 in 2 replays"):
+        fit(played(toxmid.Params()), bootstrap=50, min_events=3)
+    # Where only the widest spreads count as torn, the afternoon falls into three.
+    result = fit(played(toxmid.Params(excess_spreads=10.0)), bootstrap=50, min_events=3)
     assert result.instruments == ("inverse",)
     assert result.feed == ("trades",)
     assert result.events < result.spells
