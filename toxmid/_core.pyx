@@ -417,7 +417,7 @@ cdef struct Tape:               # columns of trades or of quotes
     Run run
 
 
-cdef void _tape_init(Tape *tape, Columns t) noexcept:
+cdef void _tape_init(Tape *tape, Columns t) except *:
     memset(tape, 0, sizeof(Tape))
     if t is None or t.n == 0:
         return
@@ -487,7 +487,7 @@ cdef int _take_tapes(Machine *m, Tape *trades, Tape *quotes, int64_t *head, int 
     return code
 
 
-cdef void _book_table(Columns t, Table *table, Rows *rows) noexcept:
+cdef void _book_table(Columns t, Table *table, Rows *rows) except *:
     """Where the columns of a book are, and that no row of it has been looked at."""
     memset(table, 0, sizeof(Table))
     rows.single = rows.next = rows.stop = 0

@@ -37,20 +37,6 @@ cdef extern from *:
     #include <math.h>
     #include <stdint.h>
     #include <string.h>
-    /* See lots.pxd: one body, compiled for wide registers too, with the same bits. */
-    #ifndef TOXMID_WIDE
-    #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
-    #define TOXMID_WIDE __attribute__((target_clones("avx512f", "avx2", "default")))
-    #else
-    #define TOXMID_WIDE
-    #endif
-    #endif
-    /* Let so many bytes come into the cache while something else is done. */
-    #if defined(__GNUC__)
-    #define TOXMID_FETCH(p, bytes) for (i = 0; i < (bytes); i += 64) __builtin_prefetch((const char *) (p) + i)
-    #else
-    #define TOXMID_FETCH(p, bytes)
-    #endif
     /* Codes of n rows, see `Rows`; 1 if their times are in order, every price positive, at most `most_price`, and on the grid as it stands,
        every size a size, every side a side, no row after a gap, and all or none of a snapshot; else 0. NULL: a column of zeros.
        Without a branch or a conversion, as in lots.pxd: positive doubles are ordered like their bits, and conditions are signs. */

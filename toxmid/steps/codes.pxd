@@ -3,6 +3,21 @@
 from libc.stdint cimport int64_t
 
 cdef extern from *:
+    """
+    /* A function compiled for this processor's wide registers too, where the loader can choose: the same operations on each
+       element, without contraction, so the same bits. */
+    #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
+    #define TOXMID_WIDE __attribute__((target_clones("avx512f", "avx2", "default")))
+    #else
+    #define TOXMID_WIDE
+    #endif
+    /* Let so many bytes come into the cache while something else is done; `i` is a counter of the caller's. */
+    #if defined(__GNUC__)
+    #define TOXMID_FETCH(p, bytes) for (i = 0; i < (bytes); i += 64) __builtin_prefetch((const char *) (p) + i)
+    #else
+    #define TOXMID_FETCH(p, bytes)
+    #endif
+    """
     bint unlikely(bint x) noexcept nogil    # of Cython's own preamble: keeps what is rare out of the way of what is not
 
 cdef enum:                  # where volume by side stands in an array: at side + 1

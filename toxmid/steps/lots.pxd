@@ -23,22 +23,6 @@ cdef extern from *:
     #include <math.h>
     #include <stdint.h>
     #include <string.h>
-    /* One body, compiled for this processor's wide registers too where the loader can choose: the same operations on each
-       element, without contraction, so the same bits. */
-    #ifndef TOXMID_WIDE
-    #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
-    #define TOXMID_WIDE __attribute__((target_clones("avx512f", "avx2", "default")))
-    #else
-    #define TOXMID_WIDE
-    #endif
-    #endif
-    /* Memory is slow: 64 numbers that are wanted after the next run are sent for while this one is counted, a few lines at a time.
-       All at once, or by the hardware alone, they would be waited for. */
-    #if defined(__GNUC__)
-    #define TOXMID_SEND_FOR(p) for (i = 0; i < 64; i += 8) __builtin_prefetch((p) + i)
-    #else
-    #define TOXMID_SEND_FOR(p)
-    #endif
     /* Lots of n trades and their sums; 1 if every time is in order and not before `now`, every price positive and finite, every
        size positive, countable and on the grid, and every side a side; else 0.
        Without a branch or a conversion, so that it vectorises: adding 1.5 * 2^52 leaves the nearest whole number in the low bits
@@ -61,9 +45,10 @@ cdef extern from *:
             bad |= (int64_t) ((uint64_t) ts[i] - (uint64_t) ts[i - 1]);
         for (start = 0; start < n; start = stop) {
             stop = start + 64 < n ? start + 64 : n;
-            TOXMID_SEND_FOR(ts + start + 2 * n);
-            TOXMID_SEND_FOR(price + start + 2 * n);
-            TOXMID_SEND_FOR(coins + start + 2 * n);
+            /* What is wanted after the next run is sent for a few lines at a time: all at once it would be waited for. */
+            TOXMID_FETCH(ts + start + 2 * n, 8 * 64);
+            TOXMID_FETCH(price + start + 2 * n, 8 * 64);
+            TOXMID_FETCH(coins + start + 2 * n, 8 * 64);
             for (i = start; i < stop; i++) {
                 double steps = coins[i] * per_unit;
                 double shifted = steps + magic;
