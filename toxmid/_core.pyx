@@ -1027,6 +1027,7 @@ cdef class Core:
         Say that a liquidation feed exists, before any record of it: nothing is inferred then.
         """
         self.m.flow.feed = True
+        self.m.blind = False
 
     def finish(self):
         """finish()

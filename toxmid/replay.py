@@ -13,6 +13,7 @@ import polars as pl
 
 from toxmid import output
 from toxmid.engine import REFERENCE, Engine
+from toxmid.disk import naming
 from toxmid.errors import DataError, ParameterError
 from toxmid.instrument import Instrument
 from toxmid.merging import INPUTS, Columns, input_of, rounds
@@ -134,6 +135,8 @@ def replay(
     finish: bool = True,
     sort: bool = False,
     allow_partial: bool = False,
+    format: str | Mapping[str, str] | None = None,
+    silent_feed: bool | None = None,
 ) -> Replay:
     """Replay tapes through the engine.
 
@@ -142,8 +145,8 @@ def replay(
     trades, book, quotes : path, glob, directory, list, or table
         Files that a reader knows, or canonical tables. At least one of the three.
     liquidations : the same, optional
-        None: there is no feed, and the toxicity of trades is inferred. A table without rows: there was a feed, and it
-        had no prints, so nothing is toxic.
+        None: there is no feed, and the toxicity of trades is inferred. A feed is known from its first record on. A
+        table, or files, without any row: there was a feed, and it had no prints, so nothing is toxic from the start.
     mark : table, optional
         ``ts, price``, and ``index`` where it is known: a mark price and the index that it is made from.
     reference : the same as trades, or a mapping of names to such, optional
@@ -171,6 +174,12 @@ def replay(
         Put rows of files in order of time first (bounded memory). Without it a time that goes back is an error.
     allow_partial : bool
         Accept a file whose last line is cut; the line is dropped and counted.
+    format : str or mapping, optional
+        Format or family of the files, or a ``.toml`` file that describes them, as in `toxmid.read_trades`; by input,
+        ``{"trades": "trades.toml"}``, where not all are meant.
+    silent_feed : bool, optional
+        Whether the liquidation feed has no row in the whole run of which this replay is a piece. None: the piece is the
+        whole, and its own rows say. (`toxmid.jobs` looks through all days of a market.)
 
     Returns
     -------
@@ -204,15 +213,17 @@ def replay(
         **_by_venue(reference),
         "open_interest": open_interest,
     }
-    tapes = _open(given, instrument, window, sort, allow_partial)
-    request = _request(window, instrument, state, finish)
+    tapes = _open(given, instrument, window, sort, allow_partial, format)
+    request = _request(window, instrument, state, finish, format, silent_feed)
     if out is not None:
         planned = output.build_manifest(inputs=_inputs(tapes), params=params, instrument={}, request=request)
         if output.is_same_run(out, planned):
             return Replay.load(out)
     engine = _engine(params, _instrument(tapes, instrument), state)
     before = _tally(engine)
-    if "liquidations" in tapes and _is_without_rows(tapes["liquidations"]):
+    if silent_feed is None:
+        silent_feed = "liquidations" in tapes and is_without_rows(tapes["liquidations"])
+    if silent_feed:
         engine.feed_without_prints()
     expected = [tape.expected_rows for tape in tapes.values()]
     total = None if None in expected else sum(count or 0 for count in expected)
@@ -241,16 +252,18 @@ def plan(
     finish: bool = True,
     sort: bool = False,
     allow_partial: bool = False,
+    format: str | Mapping[str, str] | None = None,
+    silent_feed: bool | None = None,
     **given: Any,
 ) -> dict[str, Any]:
     """The manifest that `replay` with these arguments would begin with: inputs, instrument, parameters, request."""
     given = {**given, **_by_venue(given.pop("reference", None))}
-    tapes = _open(given, instrument, (start, end), sort, allow_partial)
+    tapes = _open(given, instrument, (start, end), sort, allow_partial, format)
     return output.build_manifest(
         inputs=_inputs(tapes),
         params=params or Params(),
         instrument=_instrument(tapes, instrument).to_dict(),
-        request=_request((start, end), instrument, state, finish),
+        request=_request((start, end), instrument, state, finish, format, silent_feed),
     )
 
 
@@ -295,7 +308,12 @@ _AnyTape = Tape | _FrameTape
 
 
 def _open(
-    given: Mapping[str, Any], instrument: Instrument | None, window: tuple[Any, Any], sort: bool, allow_partial: bool
+    given: Mapping[str, Any],
+    instrument: Instrument | None,
+    window: tuple[Any, Any],
+    sort: bool,
+    allow_partial: bool,
+    format: str | Mapping[str, str] | None = None,
 ) -> dict[str, _AnyTape]:
     """The tapes of all inputs that were given, in the order in which the core takes events of one time."""
     known = list(INPUTS)
@@ -303,7 +321,28 @@ def _open(
     if not {"trades", "book", "quotes"} & set(there):
         raise ParameterError("nothing to replay", expected="trades, book or quotes")
     markets = {name: None if input_of(name) == "reference" else instrument for name in there}
-    return {name: _tape(given[name], name, markets[name], window, sort, allow_partial) for name in there}
+    formats = formats_by_input(format)
+    options: dict[str, Any] = {"sort": sort, "allow_partial": allow_partial}
+    return {
+        name: _tape(given[name], name, markets[name], window, formats.get(input_of(name)), options) for name in there
+    }
+
+
+def formats_by_input(format: str | Mapping[str, str] | None) -> dict[str, str]:
+    """The format of each input that one is given for.
+
+    Examples
+    --------
+    >>> formats_by_input({"trades": "tardis"})
+    {'trades': 'tardis'}
+    """
+    if format is None:
+        return {}
+    formats = dict.fromkeys(INPUTS, format) if isinstance(format, str) else dict(format)
+    unknown = sorted(formats.keys() - INPUTS.keys())
+    if unknown:
+        raise ParameterError("no such input", column="format", found=unknown, expected=", ".join(INPUTS))
+    return formats
 
 
 def _by_venue(reference: Any) -> dict[str, Any]:
@@ -321,7 +360,7 @@ def _venue_of(name: str) -> str:
     return name.partition(":")[2] or REFERENCE
 
 
-def _is_without_rows(tape: _AnyTape) -> bool:
+def is_without_rows(tape: _AnyTape) -> bool:
     """Has a tape no row at all, whatever window was asked for? What a feed is must not depend on where a run ends."""
     return not any(tape.counts["rows_read"] - tape.counts.get("other_kinds", 0) for _ in tape.frames())
 
@@ -333,15 +372,18 @@ def _is_files(source: Any) -> bool:
 
 
 def _tape(
-    source: Any, name: str, instrument: Instrument | None, window: tuple[Any, Any], sort: bool, allow_partial: bool
+    source: Any,
+    name: str,
+    instrument: Instrument | None,
+    window: tuple[Any, Any],
+    format: str | None,
+    options: Mapping[str, Any],
 ) -> _AnyTape:
     kind = INPUTS[input_of(name)]
     if not _is_files(source):
         return _FrameTape(source, kind, window)
     start, end = window
-    return open_tape(
-        source, kind, start=start, end=end, instrument=instrument, sort=sort, allow_partial=allow_partial
-    )
+    return open_tape(source, kind, format=format, start=start, end=end, instrument=instrument, **options)
 
 
 def _instrument(tapes: Mapping[str, _AnyTape], given: Instrument | None) -> Instrument:
@@ -363,7 +405,12 @@ def _named(name: str) -> dict[str, str]:
 
 
 def _request(
-    window: tuple[Any, Any], instrument: Instrument | None, state: bytes | None, finish: bool
+    window: tuple[Any, Any],
+    instrument: Instrument | None,
+    state: bytes | None,
+    finish: bool,
+    format: str | Mapping[str, str] | None,
+    silent_feed: bool | None,
 ) -> dict[str, Any]:
     """What was asked for besides inputs and parameters: another request is another run."""
     return {
@@ -372,7 +419,18 @@ def _request(
         "instrument": None if instrument is None else instrument.to_dict(),
         "state": None if state is None else hashlib.sha256(state).hexdigest(),
         "finish": finish,
+        "format": {name: _described(text) for name, text in formats_by_input(format).items()} or None,
+        "silent_feed": silent_feed,
     }
+
+
+def _described(format: str) -> str:
+    """A format by name; one that a TOML file describes by the name and content of that file."""
+    if not format.endswith(".toml"):
+        return format
+    path = Path(format).expanduser()
+    with naming(path, "cannot be read"):
+        return f"{path.name} {hashlib.sha256(path.read_bytes()).hexdigest()}"
 
 
 # --- running ---------------------------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ from toxmid.params import Params
 from toxmid.readers import TapeWarning
 from toxmid.replay import plan
 
-from .conftest import DAYS, SYMBOLS, VENUE, contents
+from .conftest import DAYS, SYMBOLS, VENUE, contents, tardis
 
 needs_posix = pytest.mark.skipif(os.name == "nt", reason="signals and file systems in memory are of POSIX")
 
@@ -402,6 +402,61 @@ def test_a_replay_day_by_day_goes_on_where_it_was_killed(
     assert not out.with_name("out.parts").exists()
 
 
+# --- a liquidation feed that begins late, or never speaks ------------------------------------------------------------
+
+
+def with_feed(tapes: Path, folder: Path, days_of_records: tuple[int, ...], without_file: tuple[int, ...] = ()) -> Path:
+    """Tapes of one market whose liquidation files have rows on some days only, or are not there."""
+    folder.mkdir()
+    records = toxmid.read_liquidations(tapes / f"{VENUE}_liquidations_{DAYS[1]}_BBBUSDT.csv.gz")
+    for number, day in enumerate(DAYS):
+        for kind in ("trades", "quotes"):
+            name = f"{VENUE}_{kind}_{day}_BBBUSDT.csv.gz"
+            (folder / name).write_bytes((tapes / name).read_bytes())
+        of_day = records.with_columns(pl.col("ts") + pl.duration(minutes=5 * (number - 1)))
+        if number not in without_file:
+            path = folder / f"{VENUE}_liquidations_{day}_BBBUSDT.csv.gz"
+            path.write_bytes(tardis(of_day if number in days_of_records else of_day[:0], "liquidations", "BBBUSDT"))
+    return folder
+
+
+@pytest.mark.filterwarnings("ignore:.*has no liquidations on")
+@pytest.mark.parametrize(
+    ("records", "without_file"),
+    [((1, 2, 3), ()), ((2,), (0,)), ((), ()), ((), (0, 2)), ((3,), (1,))],
+    ids=["from the second day", "no file before", "no record at all", "not even all files", "last day only"],
+)
+def test_a_feed_that_begins_late_is_the_same_by_day(
+    tapes: Path, tmp_path: Path, records: tuple[int, ...], without_file: tuple[int, ...]
+) -> None:
+    folder, whole, out = with_feed(tapes, tmp_path / "tapes", records, without_file), tmp_path / "whole", tmp_path / "o"
+    runner = CliRunner()
+    for target, arguments in ((whole, []), (out, ["--by-day"])):
+        done = runner.invoke(cli, ["replay", str(folder), "-q", "--out", str(target), *arguments])
+        assert done.exit_code == 0, done.output
+    assert contents(out) == contents(whole)
+    said = toxmid.Replay.load(out).bars["toxicity"][1:]
+    assert (said.null_count() == 0 and said.max() == 0) == (not records)
+
+
+def test_the_first_record_of_a_market_on_a_day_that_was_added(tapes: Path, tmp_path: Path, out: Path) -> None:
+    folder = with_feed(tapes, tmp_path / "tapes", (2,))
+    run_jobs(pair_files(folder)[:2], out)
+    assert output.load_manifest(out / f"{VENUE}_BBBUSDT" / DAYS[0])["request"]["silent_feed"] is True
+    # One replay over all of its files would not have known of a feed on the first day.
+    assert statuses(run_jobs(pair_files(folder), out)) == ["done"] * len(DAYS)
+    assert statuses(run_jobs(pair_files(folder), out)) == ["there"] * len(DAYS)
+
+
+def test_a_feed_that_cannot_be_read_fails_on_its_day(tapes: Path, tmp_path: Path, out: Path) -> None:
+    folder = with_feed(tapes, tmp_path / "tapes", ())
+    bad = folder / f"{VENUE}_liquidations_{DAYS[1]}_BBBUSDT.csv.gz"
+    bad.write_bytes(bad.read_bytes()[:-9])
+    parts = run_jobs(pair_files(folder), out, on_error="keep")
+    assert statuses(parts) == ["done", "failed", "skipped", "skipped"]
+    assert str(bad) in str(parts[1].error)
+
+
 # --- arguments -------------------------------------------------------------------------------------------------------
 
 
@@ -461,9 +516,9 @@ def test_a_market_is_saved_and_known_again_as_one_replay(tapes: Path, reference:
 
 def test_parts_that_do_not_follow_each_other_are_refused(jobs: list[Job], reference: Path, out: Path) -> None:
     market = f"{VENUE}_AAAUSDT"
-    run_jobs(jobs[:3], out)
-    run_jobs([jobs[0], jobs[2]], out)
-    with pytest.raises(FileError, match=rf"{DAYS[2]}: does not go on from the part before"):
+    run_jobs(jobs[:4], out)
+    run_jobs([jobs[0], jobs[1], jobs[3]], out)
+    with pytest.raises(FileError, match=rf"{DAYS[3]}: does not go on from the part before"):
         load_market(out, market)
     with pytest.raises(FileError, match="holds no parts"):
         load_market(out, "nowhere")

@@ -10,6 +10,7 @@ import dataclasses
 import hashlib
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -22,7 +23,7 @@ from toxmid.merging import INPUTS
 from toxmid.pairing import Job
 from toxmid.params import Params
 from toxmid.readers import Moment, open_tape
-from toxmid.replay import Replay, plan, replay
+from toxmid.replay import Replay, formats_by_input, plan, replay
 
 __all__ = ["Part", "Settings", "part_path", "run_part", "state_path"]
 
@@ -39,8 +40,10 @@ class Settings:
         Parameters of the engine.
     instruments : mapping of str to Instrument
         What you know of an instrument, by symbol or by market (venue and symbol, as `Job.market`).
-    start, end, sort, allow_partial
+    start, end, sort, allow_partial, format
         As in `toxmid.replay`.
+    silent_feeds : mapping of str to bool
+        For each market with a liquidation feed, whether no row of it is there on any day.
     """
 
     params: Params = field(default_factory=Params)
@@ -49,6 +52,8 @@ class Settings:
     end: Moment | None = None
     sort: bool = False
     allow_partial: bool = False
+    format: str | Mapping[str, str] | None = field(default=None, hash=False)
+    silent_feeds: Mapping[str, bool] = field(default_factory=dict, hash=False)
 
     def instrument(self, job: Job) -> Instrument | None:
         """What is known of the instrument of a job."""
@@ -150,6 +155,8 @@ def _there_or_done(job: Job, out: Path, settings: Settings, last: bool, state: b
         "end": settings.end,
         "sort": settings.sort,
         "allow_partial": settings.allow_partial,
+        "format": settings.format,
+        "silent_feed": settings.silent_feeds.get(job.market),
     }
     kept = _kept_state(job, out, arguments)
     if kept is not None:
@@ -183,7 +190,8 @@ def _check_market(job: Job, settings: Settings) -> None:
     for kind, files in job.files.items():
         if kind == "reference":
             continue
-        said = open_tape(files, INPUTS[kind], instrument=settings.instrument(job)).instrument.symbol
+        format = formats_by_input(settings.format).get(kind)
+        said = open_tape(files, INPUTS[kind], format=format, instrument=settings.instrument(job)).instrument.symbol
         if said is not None and said != job.symbol:
             raise DataError(
                 f"not a tape of this job's market ({job.name})", file=str(files[0]), found=said, expected=job.symbol

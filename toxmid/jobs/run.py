@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 import re
@@ -13,7 +14,7 @@ from typing import Any, Final, Literal
 import polars as pl
 
 from toxmid import output
-from toxmid.errors import FileError, ParameterError
+from toxmid.errors import FileError, ParameterError, ToxmidError
 from toxmid.instrument import Instrument
 from toxmid.jobs.cluster import run_on_cluster
 from toxmid.jobs.part import Part, Settings
@@ -22,7 +23,8 @@ from toxmid.merging import INPUTS
 from toxmid.pairing import Job
 from toxmid.params import Params
 from toxmid.progress import Progress, format_count, format_seconds
-from toxmid.readers import Moment, TapeWarning
+from toxmid.readers import Moment, TapeWarning, open_tape
+from toxmid.replay import formats_by_input, is_without_rows
 
 __all__ = ["run_jobs", "scan_parts", "summarise"]
 
@@ -41,6 +43,7 @@ def run_jobs(
     end: Moment | None = None,
     sort: bool = False,
     allow_partial: bool = False,
+    format: str | Mapping[str, str] | None = None,
     on_error: Literal["raise", "keep"] = "raise",
     progress: bool = False,
 ) -> list[Part]:
@@ -62,7 +65,7 @@ def run_jobs(
     dask : str or distributed.Client, optional
         A Dask cluster to run on instead, by the address of its scheduler or by a client of yours; its workers must see
         inputs and `out` under the same paths.
-    start, end, sort, allow_partial
+    start, end, sort, allow_partial, format
         As in `toxmid.replay`.
     on_error : {"raise", "keep"}
         A market whose file is bad ends at that day, the others go on. Then raise the first error, or keep it in its
@@ -88,6 +91,10 @@ def run_jobs(
     are buckets and events. The last bar of a day stays open and is closed in the next part. Where later days are added
     to a market, its last part is done again for that reason, and no other.
 
+    That goes for what a liquidation feed is, too: it is known from its first record on, and where no day of a market has
+    one, from the start. A first day without a liquidation is such a piece of the run, not a feed by itself; all days are
+    looked through for it, and done again where the first record of a market comes with a day that was added.
+
     Scripts that use more than one worker need the usual guard ``if __name__ == "__main__":``.
 
     Examples
@@ -106,7 +113,8 @@ def run_jobs(
     chains = _chains(jobs)
     root = Path(out).resolve()
     _refuse_other_output(root)
-    settings = Settings(params or Params(), dict(instruments or {}), start, end, sort, allow_partial)
+    settings = Settings(params or Params(), dict(instruments or {}), start, end, sort, allow_partial, format)
+    settings = dataclasses.replace(settings, silent_feeds=_silent_feeds(chains, settings))
     parts: list[Part] = []
     total = sum(map(len, chains))
     with Progress(total, label="symbol-days", unit="parts", quiet=not progress) as bar:
@@ -212,6 +220,30 @@ def _chains(jobs: Iterable[Job]) -> list[list[Job]]:
             if following.label.startswith(f"{job.label}-"):
                 raise ParameterError("a month and a day in it", found=[job.name, following.label])
     return list(chains.values())
+
+
+def _silent_feeds(chains: Iterable[Sequence[Job]], settings: Settings) -> dict[str, bool]:
+    """For each market with files of liquidations, whether they are all without a row."""
+    fed = {chain[0].market: [job for job in chain if job.files.get("liquidations")] for chain in chains}
+    return {market: _is_silent(jobs, settings) for market, jobs in fed.items() if jobs}
+
+
+def _is_silent(jobs: Sequence[Job], settings: Settings) -> bool:
+    files = [path for job in jobs for path in job.files["liquidations"]]
+    format = formats_by_input(settings.format).get("liquidations")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TapeWarning)  # the part that uses the file will say it
+        try:
+            tape = open_tape(
+                files,
+                "liquidations",
+                format=format,
+                instrument=settings.instrument(jobs[0]),
+                allow_partial=settings.allow_partial,
+            )
+            return is_without_rows(tape)
+        except ToxmidError:
+            return False  # and so will the part that this file belongs to
 
 
 def _refuse_other_output(root: Path) -> None:

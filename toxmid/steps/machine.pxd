@@ -632,7 +632,7 @@ cdef inline int _close_step(Machine *m) noexcept nogil:
         code = _remember_step(m, log_mid, spread, move, units_60, spread_60)
         if code < 0:
             return code
-        m.blind = m.feed.records == 0 and not calm_ready(&m.calm)
+        m.blind = not m.flow.feed and not calm_ready(&m.calm)
     if m.step_end % m.set.bar == 0 or m.peeking:
         code = _write_bar(m)
         if code < 0:
