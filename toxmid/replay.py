@@ -12,8 +12,8 @@ from typing import Any, Final
 import polars as pl
 
 from toxmid import output
-from toxmid.engine import REFERENCE, Engine
 from toxmid.disk import naming
+from toxmid.engine import REFERENCE, Engine
 from toxmid.errors import DataError, ParameterError
 from toxmid.instrument import Instrument
 from toxmid.merging import INPUTS, Columns, input_of, rounds

@@ -91,8 +91,8 @@ def run_jobs(
     are buckets and events. The last bar of a day stays open and is closed in the next part. Where later days are added
     to a market, its last part is done again for that reason, and no other.
 
-    That goes for what a liquidation feed is, too: it is known from its first record on, and where no day of a market has
-    one, from the start. A first day without a liquidation is such a piece of the run, not a feed by itself; all days are
+    That goes for what a liquidation feed is, too: it is known from its first record on, and where no day of a market
+    has one, from the start. A first day without a liquidation is a piece of the run, not a feed by itself; all days are
     looked through for it, and done again where the first record of a market comes with a day that was added.
 
     Scripts that use more than one worker need the usual guard ``if __name__ == "__main__":``.
