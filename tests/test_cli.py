@@ -278,6 +278,116 @@ def here(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
     return run
 
 
+@pytest.fixture
+def mapped(tmp_path: Path) -> tuple[Path, Path]:
+    """The tape of `trades` as text of a layout that no program knows, and the map of its columns."""
+    rows = [line.split(",") for line in tape().splitlines()[1:]]
+    text, columns = tmp_path / "mine.txt", tmp_path / "mine.toml"
+    text.write_text("t;px;qty;dir\n" + "".join(f"{row[3]};{row[6]};{row[7]};{row[5][0]}\n" for row in rows))
+    columns.write_text(
+        'kind = "trades"\ntime = "us"\nseparator = ";"\nvenue = "binance-futures"\nsymbol = "BTCUSDT"\n'
+        '[columns]\nts = "t"\nprice = "px"\nsize = "qty"\nside = "dir"\n[side]\nb = "buy"\ns = "sell"\n'
+    )
+    return text, columns
+
+
+def test_every_command_reads_what_a_map_describes(
+    mapped: tuple[Path, Path], trades: Path, tmp_path: Path, here: Run
+) -> None:
+    text, columns = mapped
+    assert here("replay", "-q", trades, "--out", tmp_path / "whole").returncode == 0
+    whole = pl.read_parquet(tmp_path / "whole" / "bars.parquet")
+    described = ("--format", columns)
+    for number, words in enumerate((
+        ("--trades", text, *described),
+        ("--trades", text, "--format", f"trades={columns}"),
+        (text, *described),
+        (text, *described, "--by-day", "--find-grids"),
+        (text, "--format", f"trades={columns}", "--by-day"),
+    )):  # fmt: skip
+        out = tmp_path / str(number)
+        done = here("replay", "-q", *words, "--out", out)
+        assert done.returncode == 0, done.stderr
+        bars = pl.read_parquet(out / "bars.parquet")
+        assert bars.select("ts", "mid", "buy_volume").equals(whole.select("ts", "mid", "buy_volume"))
+    done = here("batch", "-q", text, *described, "--find-grids", "--out", tmp_path / "batch")
+    assert done.returncode == 0, done.stderr
+    assert "1 symbol-day of 1 market: 1 done" in done.stdout
+    told = json.loads(here("inspect", text, *described, "--json").stdout)
+    assert told[0]["used_for"] == [{"market": "binance-futures_BTCUSDT", "day": "2025-10-10", "kind": "trades"}]
+    for command in ("components", "markouts"):
+        refused = here(command, "--trades", text, *(["--quotes", text] if command == "markouts" else []))
+        assert refused.returncode == 3
+        read = here(
+            command, "--trades", text, *(["--quotes", trades] if command == "markouts" else []), "--format",
+            f"trades={columns}" if command == "markouts" else columns,
+        )  # fmt: skip
+        # The tape was read; that trades are no quotes, or that its price never moves, is another matter.
+        assert "mine.txt" not in read.stderr, read.stderr
+
+
+def test_a_format_is_part_of_what_was_asked_for(mapped: tuple[Path, Path], tmp_path: Path, here: Run) -> None:
+    text, columns = mapped
+    words = ("replay", "--trades", text, "--format", columns, "--out", tmp_path / "out", "--json")
+    assert here(*words).returncode == 0
+    assert "nothing to do" in here(*words).stderr
+    columns.write_text(columns.read_text().replace('b = "buy"\ns = "sell"', 'b = "sell"\ns = "buy"'))
+    assert "nothing to do" not in here(*words).stderr
+
+
+def test_formats_that_do_not_fit(mapped: tuple[Path, Path], trades: Path, tmp_path: Path, here: Run) -> None:
+    text, _ = mapped
+    out = ("--out", tmp_path / "out")
+    for words, code, said in (
+        (("--trades", trades, "--format", "bybit"), 3, "not a file of format bybit"),
+        (("--trades", trades, "--format", "candles"), 2, "unknown format"),
+        (("--trades", trades, "--format", "tardis", "--format", "bybit"), 2, "two formats for all inputs"),
+        (("--trades", trades, "--format", "trades=tardis", "--format", "trades=bybit"), 2, "two formats for trades"),
+        (("--trades", text, "--format", tmp_path / "none.toml"), 3, "cannot be read"),
+        ((trades, "--format", "bybit"), 3, "none of the files"),
+    ):
+        done = here("replay", *words, *out)
+        assert (done.returncode, said in done.stderr) == (code, True), done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_options_of_reading_are_the_same_everywhere() -> None:
+    reading = {"format", "symbol", "sort", "allow_partial", "start", "end"}
+    grids = {"find_grids"}
+    expected = {
+        "replay": reading | grids, "batch": reading | grids, "convert": reading, "markouts": reading,
+        "components": reading, "hawkes": reading, "inspect": {"format", "symbol"},
+    }  # fmt: skip
+    for name, wanted in expected.items():
+        there = {str(option.name).replace("formats", "format") for option in cli.commands[name].params}
+        assert wanted <= there, name
+    evaluate = cli.commands["evaluate"].commands["referenced"]  # type: ignore[attr-defined]
+    assert {"formats", "symbol", "find_grids"} <= {option.name for option in evaluate.params}
+
+
+def test_one_of_several_instruments_everywhere(tmp_path: Path, here: Run) -> None:
+    """The first row is of another instrument than the one that is asked for."""
+    path, other = tmp_path / "both_trades_2025-10-10.csv", tmp_path / "x_trades_2025-10-10_XRPUSDT.csv"
+    path.write_text(tape(20) + tape(900).removeprefix(HEADER).replace("BTCUSDT", "ETHUSDT"))
+    other.write_text(tape(30).replace("BTCUSDT", "XRPUSDT"))
+    for command, target in (("replay", "one"), ("replay --by-day", "two"), ("batch", "three")):
+        words = (*command.split(), "-q", path, other, "--symbol", "ETHUSDT", "--out", tmp_path / target)
+        done = here(*words)
+        assert done.returncode == 0, done.stderr
+    assert [path.name for path in (tmp_path / "three").iterdir()] == ["binance-futures_ETHUSDT"]
+    for folder in ("one", "two", "three/binance-futures_ETHUSDT/2025-10-10"):
+        assert pl.read_parquet(tmp_path / folder / "bars.parquet").height == 900
+    for symbol, code in (("BTCUSDT", 0), ("SOLUSDT", 3)):
+        done = here("replay", "-q", path, "--symbol", symbol, "--out", tmp_path / symbol)
+        assert done.returncode == code, done.stderr
+
+
+def test_a_dry_run_by_day_writes_nothing(trades: Path, tmp_path: Path, here: Run) -> None:
+    done = here("replay", trades, "--by-day", "--dry-run", "--out", tmp_path / "out")
+    assert done.returncode == 0
+    assert list(tmp_path.iterdir()) == [trades]
+
+
 def test_an_evaluation_is_kept_and_shown_in_the_report(trades: Path, tmp_path: Path, here: Run) -> None:
     out, kept = tmp_path / "out", tmp_path / "kept"
     common = ("evaluate", "simulated", "-q", "--seeds", "1:3", "--scenario", "flush", "--inputs", "trades")

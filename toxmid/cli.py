@@ -41,6 +41,40 @@ def cli() -> None:
 _FILES = click.Path(path_type=str)
 _quiet = click.option("-q", "--quiet", is_flag=True, help="No progress, no notes.")
 _verbose = click.option("-v", "--verbose", is_flag=True, help="Say more; a traceback where something fails.")
+_json = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+# What every command that reads files takes.
+_from = click.option("--from", "start", metavar="T", help="Only from this time on (ISO 8601, UTC).")
+_to = click.option("--to", "end", metavar="T", help="Only up to, not including, this time.")
+_symbol = click.option("--symbol", help="Which instrument, where a file holds several.")
+_format = click.option("--format", help="Format or family of formats, or a TOML file that describes delimited text.")
+_formats = click.option(
+    "--format", "formats", multiple=True, metavar="[INPUT=]FORMAT",
+    help="Format or family of formats, or a TOML file that describes delimited text; with INPUT= (trades=MAP.toml) of "
+    "that input only. May be repeated.",
+)  # fmt: skip
+_sort = click.option("--sort", is_flag=True, help="Put rows in order of time first.")
+_allow_partial = click.option(
+    "--allow-partial", is_flag=True, help="Accept files whose last line is cut; it is dropped and counted."
+)
+
+
+def _reading(command: Any) -> Any:
+    """Options of a command that reads tapes without replaying them."""
+    for option in (_allow_partial, _sort, _symbol, _to, _from):
+        command = option(command)
+    return command
+
+
+def _reading_options(given: dict[str, Any]) -> dict[str, Any]:
+    """The same as arguments of the readers."""
+    return {**{name: given[name] for name in ("start", "end", "sort", "allow_partial")},
+            "instrument": _of_symbol(None, given["symbol"])}  # fmt: skip
+
+
+_find_grids = click.option(
+    "--find-grids", is_flag=True,
+    help="Look through the files for tick and lot first ('toxmid convert' has noted them in its files).",
+)  # fmt: skip
 
 
 @cli.command(short_help="Simulate a cascade, replay it, write a report.")
@@ -61,16 +95,16 @@ def demo(out: Path, scenario: str, seed: int, quiet: bool, verbose: bool) -> Non
 
 @cli.command(short_help="Say what files are.")
 @click.argument("files", nargs=-1, required=True, type=_FILES)
-@click.option("--symbol", help="Which instrument, where a file holds several.")
-@click.option("--format", help="Format or family of formats, or a TOML file that describes delimited text.")
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
+@_symbol
+@_format
+@_json
 @_verbose
 def inspect(files: Sequence[str], symbol: str | None, format: str | None, as_json: bool, verbose: bool) -> None:
     """Say what files are: format, instrument, rows, period, clock, units, problems, and which belong together."""
     from toxmid.inspect import inspect_files, pair_inspected
 
     inspections = inspect_files(list(files), instrument=_of_symbol(None, symbol), format=format)
-    pairing = pair_inspected(inspections)
+    pairing = pair_inspected(inspections, format=format, symbol=symbol)
     if as_json:
         facts = [inspection.to_dict() | {"used_for": pairing.of(inspection.path)} for inspection in inspections]
         click.echo(json.dumps(facts, indent=2, ensure_ascii=False))
@@ -102,16 +136,16 @@ def inspect(files: Sequence[str], symbol: str | None, format: str | None, as_jso
               help="More than one: files are decoded beside the computation.")
 @click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="TOML file with tables [params] and [instrument].")
-@click.option("--symbol", help="Which instrument, where a file holds several.")
-@click.option("--find-grids", is_flag=True,
-              help="Look through the files for tick and lot first ('toxmid convert' has noted them in its files).")
+@_symbol
+@_formats
+@_find_grids
 @click.option("--dask", metavar="ADDRESS", help="Run the days on this Dask cluster (extra 'dask').")
 @click.option("--by-day", is_flag=True,
               help="Keep every finished day beside OUT, so that a killed run goes on there; the result is the same.")
 @click.option("--coefficients", type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="Weights that 'toxmid fit' wrote.")
-@click.option("--sort", is_flag=True, help="Put rows in order of time first.")
-@click.option("--allow-partial", is_flag=True, help="Accept files whose last line is cut; it is dropped and counted.")
+@_sort
+@_allow_partial
 @click.option("--dry-run", is_flag=True, help="Only say what would be replayed, and how.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest instead of a summary.")
 @_quiet
@@ -125,6 +159,7 @@ def replay(
     state_out: Path | None,
     workers: int,
     symbol: str | None,
+    formats: Sequence[str],
     find_grids: bool,
     dask: str | None,
     by_day: bool,
@@ -153,7 +188,8 @@ def replay(
         from toxmid.estimator import FitResult
 
         params = FitResult.load(coefficients).apply(params)
-    sources: dict[str, Any] = _paired(tapes) if tapes else {}
+    format = _by_input(formats)
+    sources: dict[str, Any] = _paired(tapes, format, symbol) if tapes else {}
     sources |= {name: list(files) for name, files in inputs.items() if files}
     if "reference" in sources:
         sources["reference"] = _venues(sources["reference"])
@@ -161,17 +197,12 @@ def replay(
         raise click.UsageError("give TAPES, or at least one of --trades, --book, --quotes")
     instrument = _of_symbol(instrument, symbol)
     if find_grids:
-        from toxmid.inspect import find_instrument
-
-        own: dict[Any, Any] = {kind: sources[kind] for kind in ("trades", "quotes", "book") if kind in sources}
-        instrument = find_instrument(own, instrument=instrument, allow_partial=allow_partial)
-    if dask is not None or by_day:
-        if state_in or state_out:
-            raise click.UsageError(
-                "--dask and --by-day keep states beside the parts; leave out --state-in and --state-out"
-            )
-        options = {"start": start, "end": end, "sort": sort, "allow_partial": allow_partial}
-        result, parts = _by_day(sources, out, dask, params, instrument, options, quiet)
+        instrument = _with_grids(sources, instrument, format=format, allow_partial=allow_partial)
+    if (dask is not None or by_day) and (state_in or state_out):
+        raise click.UsageError("--dask and --by-day keep states beside the parts; leave out --state-in and --state-out")
+    if (dask is not None or by_day) and not dry_run:
+        options = {"start": start, "end": end, "sort": sort, "allow_partial": allow_partial, "format": format}
+        result, parts = _by_day(sources, out, dask, params, instrument, options, symbol, quiet)
         result.save(out, overwrite=True)
         if dask is None:
             shutil.rmtree(parts)  # the days are in the result now
@@ -182,7 +213,7 @@ def replay(
     arguments: dict[str, Any] = {
         **sources, "params": params, "instrument": instrument, "start": start, "end": end,
         "state": None if state_in is None else state_in.read_bytes(), "finish": state_out is None, "sort": sort,
-        "allow_partial": allow_partial,
+        "allow_partial": allow_partial, "format": format,
     }  # fmt: skip
     if dry_run:
         click.echo(json.dumps(plan(**arguments), indent=2, ensure_ascii=False))
@@ -200,6 +231,32 @@ def replay(
         output.write_whole(state_out, result.state)
     _note(f"wrote {out}", quiet)
     click.echo(json.dumps(result.manifest, indent=2, ensure_ascii=False) if as_json else result.summary())
+
+
+def _by_input(entries: Sequence[str], *more: str) -> str | dict[str, str] | None:
+    """Formats as `toxmid.replay` takes them: one for all inputs, or by input."""
+    from toxmid.merging import INPUTS
+
+    inputs = (*INPUTS, *more)
+    named: dict[str, str] = {}
+    for entry in entries:
+        name, equals, format = entry.partition("=")
+        name, format = (name, format) if equals and name in inputs else ("", entry)
+        if name in named:
+            raise click.BadParameter(f"two formats for {name or 'all inputs'}", param_hint="--format")
+        named[name] = format
+    if "" not in named:
+        return named or None
+    general = named.pop("")
+    return dict.fromkeys(inputs, general) | named if named else general
+
+
+def _with_grids(sources: dict[str, Any], instrument: Any, **options: Any) -> Any:
+    """What is known of the instrument, with the tick and lot that its files show."""
+    from toxmid.inspect import find_instrument
+
+    own: dict[Any, Any] = {kind: sources[kind] for kind in ("trades", "quotes", "book") if kind in sources}
+    return find_instrument(own, instrument=instrument, **options)
 
 
 def _of_symbol(instrument: Any, symbol: str | None) -> Any:
@@ -238,11 +295,6 @@ def report(directory: Path, path: Path | None, evaluations: Sequence[Path], verb
     click.echo(report_directory(directory, path, sections=sections))
 
 
-_json = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
-_from = click.option("--from", "start", metavar="T", help="Only from this time on (ISO 8601, UTC).")
-_to = click.option("--to", "end", metavar="T", help="Only up to, not including, this time.")
-
-
 @cli.command(short_help="Price impact per unit of volume of a replay.")
 @click.argument("directory", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.option("--bar", default="10s", show_default=True, help="Length of the bars regressed on.")
@@ -263,43 +315,39 @@ def impact(directory: Path, bar: str, as_json: bool, verbose: bool) -> None:
 @click.option("--liquidations", multiple=True, type=_FILES, help="A liquidation feed: forced trades against the rest.")
 @click.option("--horizon", "horizons", multiple=True, default=("1s", "5s", "30s", "60s", "300s"), show_default=True,
               help="Time after the trade. May be repeated.")
-@_from
-@_to
+@_reading
+@_formats
 @_json
 @_verbose
 def markouts(
-    trades: Sequence[str],
-    quotes: Sequence[str],
-    liquidations: Sequence[str],
-    horizons: Sequence[str],
-    start: str | None,
-    end: str | None,
-    as_json: bool,
-    verbose: bool,
+    horizons: Sequence[str], formats: Sequence[str], as_json: bool, verbose: bool, **options: Any
 ) -> None:
     """What the mid did after taker orders, by side and horizon: the taker's gain, the maker's loss."""
     from toxmid.markouts import markouts as curves
+    from toxmid.merging import formats_by_input
     from toxmid.readers import read_liquidations, read_quotes, read_trades
 
     del verbose
-    span: dict[str, Any] = {"start": start, "end": end}
-    feed = read_liquidations(list(liquidations), **span) if liquidations else None
-    table = curves(
-        read_trades(list(trades), **span), read_quotes(list(quotes), **span), horizons=horizons, liquidations=feed
-    )
-    _show_table(table, as_json)
+    named = formats_by_input(_by_input(formats))
+    sources = {kind: list(options.pop(kind)) for kind in ("trades", "quotes", "liquidations")}
+    reading = _reading_options(options)
+    readers = {"trades": read_trades, "quotes": read_quotes, "liquidations": read_liquidations}
+    tapes: dict[str, Any] = {
+        kind: readers[kind](files, format=named.get(kind), **reading) for kind, files in sources.items() if files
+    }
+    _show_table(curves(**tapes, horizons=horizons), as_json)
 
 
 @cli.command(short_help="What half a spread is made of.")
 @click.option("--trades", multiple=True, required=True, type=_FILES, help="Files, globs or directories of trades.")
 @click.option("--model", type=click.Choice(["mrr", "glosten-harris"]), default="mrr", show_default=True,
               help="By the side of orders alone, or by side and size.")
-@_from
-@_to
+@_reading
+@_format
 @_json
 @_verbose
 def components(
-    trades: Sequence[str], model: str, start: str | None, end: str | None, as_json: bool, verbose: bool
+    trades: Sequence[str], model: str, format: str | None, as_json: bool, verbose: bool, **options: Any
 ) -> None:
     """How much of the half spread that takers pay stays in the price, and how much comes back."""
     from toxmid.components import glosten_harris, mrr
@@ -307,26 +355,29 @@ def components(
 
     del verbose
     estimate = mrr if model == "mrr" else glosten_harris
-    _show_estimates(estimate(read_trades(list(trades), start=start, end=end)), as_json)
+    _show_estimates(estimate(read_trades(list(trades), format=format, **_reading_options(options))), as_json)
 
 
 @cli.command(short_help="How liquidations breed liquidations.")
 @click.option("--liquidations", multiple=True, required=True, type=_FILES, help="A liquidation feed.")
 @click.option("--exponentials", type=click.IntRange(1, 2), default=1, show_default=True, help="Kernels.")
-@_from
-@_to
+@_reading
+@_format
 @_json
 @_verbose
 def hawkes(
-    liquidations: Sequence[str], exponentials: int, start: str | None, end: str | None, as_json: bool, verbose: bool
+    liquidations: Sequence[str], exponentials: int, format: str | None, as_json: bool, verbose: bool, **options: Any
 ) -> None:
     """How liquidations breed liquidations: a Hawkes process by maximum likelihood."""
     from toxmid.hawkes import hawkes as fit_process
     from toxmid.readers import read_liquidations
 
     del verbose
-    feed = read_liquidations(list(liquidations), start=start, end=end)
-    _show_estimates(fit_process(feed, exponentials=exponentials, start=start, end=end), as_json)
+    reading = _reading_options(options)
+    feed = read_liquidations(list(liquidations), format=format, **reading)
+    _show_estimates(
+        fit_process(feed, exponentials=exponentials, start=reading["start"], end=reading["end"]), as_json
+    )
 
 
 @cli.command(short_help="Learn the weights of the implied mid.")
@@ -369,35 +420,19 @@ def fit(
 @cli.command(short_help="Write tapes as canonical Parquet.")
 @click.argument("files", nargs=-1, required=True, type=_FILES)
 @click.option("--kind", required=True, type=click.Choice(KINDS), help="What to read from the files.")
-@click.option("--format", help="Format or family of formats, or a TOML file that describes delimited text.")
 @click.option("-o", "--output", "path", required=True, type=click.Path(dir_okay=False, path_type=Path),
               help="Parquet file to write.")
-@click.option("--symbol", help="Which instrument, where a file holds several.")
-@click.option("--from", "start", metavar="T", help="Keep rows from this time on (ISO 8601, UTC).")
-@click.option("--to", "end", metavar="T", help="Keep rows up to, not including, this time.")
-@click.option("--sort", is_flag=True, help="Put rows in order of time first.")
-@click.option("--allow-partial", is_flag=True, help="Accept files whose last line is cut; it is dropped and counted.")
+@_reading
+@_format
 @_verbose
 def convert(
-    files: Sequence[str],
-    kind: Any,
-    format: str | None,
-    path: Path,
-    symbol: str | None,
-    start: str | None,
-    end: str | None,
-    sort: bool,
-    allow_partial: bool,
-    verbose: bool,
+    files: Sequence[str], kind: Any, format: str | None, path: Path, verbose: bool, **options: Any
 ) -> None:
     """Write tapes as canonical Parquet: sorted, compressed, in row groups sized for replay."""
     from toxmid.convert import convert as write
 
     del verbose
-    written = write(
-        list(files), path, kind, format=format, instrument=_of_symbol(None, symbol), start=start, end=end, sort=sort,
-        allow_partial=allow_partial,
-    )  # fmt: skip
+    written = write(list(files), path, kind, format=format, **_reading_options(options))
     grids = "".join(f", {name} {step:.12g}" for name, step in written.grids.items())
     click.echo(f"{written.path}: {written.rows:,} rows, {written.bytes:,} bytes{grids}")
 
@@ -485,7 +520,13 @@ def tardis(
 @click.option("--dask", metavar="ADDRESS", help="Run on this Dask cluster instead (extra 'dask').")
 @click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path),
               help="TOML file with tables [params] and [instrument].")
-@click.option("--sort", is_flag=True, help="Put rows in order of time first.")
+@_from
+@_to
+@_symbol
+@_formats
+@_find_grids
+@_sort
+@_allow_partial
 @click.option("--keep-going", is_flag=True, help="A bad file ends its market at that day, not the whole run.")
 @_quiet
 @_verbose
@@ -495,21 +536,32 @@ def batch(
     workers: int,
     dask: str | None,
     config: Path | None,
-    sort: bool,
+    symbol: str | None,
+    formats: Sequence[str],
+    find_grids: bool,
     keep_going: bool,
     quiet: bool,
     verbose: bool,
+    **reading: Any,
 ) -> None:
     """Replay many symbol-days: files are paired by market and day, state goes on from day to day."""
     from toxmid.jobs import pair_files, run_jobs, summarise
 
     del verbose
     params, instrument = _configuration(config)
-    jobs = pair_files(list(sources))
+    format = _by_input(formats)
+    instrument = _of_symbol(instrument, symbol)
+    jobs = pair_files(list(sources), formats=format, symbol=symbol)
+    instruments = {job.market: instrument for job in jobs if instrument is not None}
+    if find_grids:
+        options = {"format": format, "allow_partial": reading["allow_partial"]}
+        instruments = {
+            market: _with_grids(_sources_of(jobs, market), instrument, **options)
+            for market in dict.fromkeys(job.market for job in jobs)
+        }
     parts = run_jobs(
-        jobs, out, workers=workers, params=params, dask=dask, sort=sort, progress=not quiet,
-        instruments=None if instrument is None else {job.market: instrument for job in jobs},
-        on_error="keep" if keep_going else "raise",
+        jobs, out, workers=workers, params=params, dask=dask, format=format, progress=not quiet,
+        instruments=instruments, on_error="keep" if keep_going else "raise", **reading,
     )  # fmt: skip
     click.echo(summarise(parts))
     if any(part.error is not None for part in parts):
@@ -604,6 +656,9 @@ def simulated(
               help="Trades of yet another venue, for the estimator; NAME= tells several venues apart.")
 @click.option("--split-reference", is_flag=True,
               help="Every second trade of the truth's venue is a reference for the estimator; the others are truth.")
+@_symbol
+@_formats
+@_find_grids
 @_configured
 @_saved
 @_page
@@ -614,6 +669,9 @@ def referenced(
     windows: Sequence[str],
     basis: str,
     split_reference: bool,
+    symbol: str | None,
+    formats: Sequence[str],
+    find_grids: bool,
     config: Path | None,
     out: Path | None,
     html: Path | None,
@@ -629,9 +687,14 @@ def referenced(
     given: dict[str, Any] = {name: list(files) for name, files in inputs.items() if files}
     if "reference" in given:
         given["reference"] = _venues(given["reference"])
+    format = _by_input(formats, "truth")
+    instrument = _of_symbol(instrument, symbol)
+    if find_grids:
+        own = {"trades": list(trades), **given}
+        instrument = _with_grids(own, instrument, format=_by_input([f for f in formats if not f.startswith("truth=")]))
     result = evaluate_referenced(
         list(trades), list(truth), named, _period(basis), split_reference=split_reference, params=params,
-        instrument=instrument, **given,
+        instrument=instrument, format=format, **given,
     )  # fmt: skip
     _tell(result, out, html)
 
@@ -643,6 +706,7 @@ def referenced(
 @click.option("--step", default="5s", show_default=True, help="Distance of the rows that are used.")
 @click.option("--placebos", is_flag=True,
               help="Replay the files again with liquidations moved; they must lie where they lay.")
+@_formats
 @_saved
 @_page
 @_verbose
@@ -651,6 +715,7 @@ def forecasts(
     horizons: Sequence[float],
     step: str,
     placebos: bool,
+    formats: Sequence[str],
     out: Path | None,
     html: Path | None,
     verbose: bool,
@@ -662,22 +727,26 @@ def forecasts(
     del verbose
     replays = [Replay.load(directory) for directory in directories]
     made_from = zip(replays, directories, strict=True)
-    tapes = [_files_of(run.manifest, directory) for run, directory in made_from] if placebos else None
+    format = {"format": _by_input(formats)}
+    tapes = [_files_of(run.manifest, directory) | format for run, directory in made_from] if placebos else None
     _tell(evaluate_forecasts(replays, horizons=horizons, step=step, tapes=tapes), out, html)
 
 
 # --- helpers ---------------------------------------------------------------------------------------------------------
 
 
-def _paired(tapes: Sequence[str]) -> dict[str, list[str]]:
+def _paired(tapes: Sequence[str], format: str | dict[str, str] | None, symbol: str | None) -> dict[str, list[str]]:
     """Files of one market by kind, day after day."""
     from toxmid.pairing import pair_files
 
-    jobs = pair_files(list(tapes))
-    _one_market(jobs)
+    jobs = pair_files(list(tapes), formats=format, symbol=symbol)
+    return _sources_of(jobs, _one_market(jobs))
+
+
+def _sources_of(jobs: Sequence[Any], market: str) -> dict[str, list[str]]:
     sources: dict[str, list[str]] = {}
     for job in jobs:
-        for kind, files in job.files.items():
+        for kind, files in job.files.items() if job.market == market else ():
             sources.setdefault(kind, []).extend(map(str, files))
     return sources
 
@@ -726,12 +795,13 @@ def _by_day(
     params: Any,
     instrument: Any,
     options: dict[str, Any],
+    symbol: str | None,
     quiet: bool,
 ) -> tuple[Any, Path]:
     """Replay the days of one market one after the other, here or on a Dask cluster, and put their parts together."""
     from toxmid.jobs import load_market, pair_files, run_jobs
 
-    jobs = pair_files(sources)  # type: ignore[arg-type]
+    jobs = pair_files(sources, formats=options["format"], symbol=symbol)  # type: ignore[arg-type]
     market = _one_market(jobs)
     folder = out.with_name(f"{out.name}.parts")
     instruments = None if instrument is None else {market: instrument}

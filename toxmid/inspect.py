@@ -19,6 +19,7 @@ import polars as pl
 from toxmid.errors import FileError, ParameterError, ToxmidError
 from toxmid.grids import Grids, grids_of
 from toxmid.instrument import Instrument
+from toxmid.merging import formats_by_input
 from toxmid.pairing import Job, pair_files, tapes_of
 from toxmid.readers import SeveralInstrumentsError, Source, Tape, TapeWarning, open_tape, recognise
 from toxmid.readers.base import Format
@@ -197,7 +198,11 @@ def inspect_files(
 
 
 def find_instrument(
-    sources: Mapping[Kind, Source], *, instrument: Instrument | None = None, allow_partial: bool = False
+    sources: Mapping[Kind, Source],
+    *,
+    instrument: Instrument | None = None,
+    allow_partial: bool = False,
+    format: str | Mapping[str, str] | None = None,
 ) -> Instrument:
     """What is traded, with the tick and the lot that the files themselves show: for `toxmid.replay(instrument=...)`.
 
@@ -212,6 +217,8 @@ def find_instrument(
         What you know of it, which wins.
     allow_partial : bool
         Accept files whose last line is cut.
+    format : str or mapping, optional
+        As in `toxmid.replay`.
 
     Returns
     -------
@@ -233,7 +240,8 @@ def find_instrument(
         raise ParameterError("no files were given", column="sources")
     grids = Grids()
     options: dict[str, Any] = {"instrument": instrument, "allow_partial": allow_partial}
-    tapes = [open_tape(source, kind, **options) for kind, source in sources.items()]
+    formats = formats_by_input(format)
+    tapes = [open_tape(source, kind, format=formats.get(kind), **options) for kind, source in sources.items()]
     for tape in tapes:
         wanted = grids_of(tape.kind, tape.instrument)
         if all(wanted <= stored.keys() for stored in tape.stored_grids):
@@ -278,8 +286,10 @@ class Pairing:
         return "\n".join([*lines, *(f"  problem: {text}" for text in self.problems)])
 
 
-def pair_inspected(inspections: Sequence[Inspection]) -> Pairing:
-    """Put the files that can be read together, as `toxmid replay` and `toxmid batch` would.
+def pair_inspected(
+    inspections: Sequence[Inspection], *, format: str | None = None, symbol: str | None = None
+) -> Pairing:
+    """Put the files that can be read together, as `toxmid replay` and `toxmid batch` with these options would.
 
     Examples
     --------
@@ -293,7 +303,7 @@ def pair_inspected(inspections: Sequence[Inspection]) -> Pairing:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", TapeWarning)
         try:
-            jobs = tuple(pair_files(readable))
+            jobs = tuple(pair_files(readable, formats=format, symbol=symbol))
         except ToxmidError as error:
             return Pairing(problems=(f"cannot be put together: {error}",))
     return Pairing(jobs, tuple(dict.fromkeys(str(warning.message) for warning in caught)))

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from toxmid.errors import DataError
+from toxmid.errors import DataError, ParameterError
 from toxmid.schema import Kind, columns
 
-__all__ = ["INPUTS", "Columns", "input_of", "joined_venues", "rounds"]
+__all__ = ["INPUTS", "Columns", "formats_by_input", "input_of", "joined_venues", "rounds"]
 
 Columns = dict[str, npt.NDArray[Any]]
 
@@ -33,6 +33,23 @@ _UNKNOWN: Final[Mapping[str, Any]] = {"lots": np.int64(0), "gap": np.uint8(0), "
 def input_of(name: str) -> str:
     """The input that a source belongs to: trades of other venues are named ``"reference:<venue>"``."""
     return name.split(":", maxsplit=1)[0]
+
+
+def formats_by_input(format: str | Mapping[str, str] | None) -> dict[str, str]:
+    """The format of each input for which one is given; one text is that of all inputs.
+
+    Examples
+    --------
+    >>> formats_by_input({"trades": "tardis"})
+    {'trades': 'tardis'}
+    """
+    if format is None:
+        return {}
+    formats = dict.fromkeys(INPUTS, format) if isinstance(format, str) else dict(format)
+    unknown = sorted(formats.keys() - INPUTS.keys())
+    if unknown:
+        raise ParameterError("no such input", column="format", found=unknown, expected=", ".join(INPUTS))
+    return formats
 
 
 def joined_venues(tables: Mapping[int, Columns]) -> Columns | None:

@@ -14,11 +14,12 @@ from typing import Final
 
 from toxmid import output
 from toxmid.errors import DataError, FileError, ParameterError
-from toxmid.merging import INPUTS
+from toxmid.instrument import Instrument
+from toxmid.merging import INPUTS, formats_by_input
 from toxmid.readers import _SUFFIXES as TAPE_SUFFIXES
 from toxmid.readers import Source, TapeWarning, open_tape, recognise
 from toxmid.readers.base import Format, Identity
-from toxmid.readers.files import read_head
+from toxmid.readers.files import Head, read_head
 from toxmid.schema import KINDS, Kind
 
 __all__ = ["Job", "pair_files", "tapes_of"]
@@ -97,7 +98,11 @@ class _Found:
 
 
 def pair_files(
-    source: Source | Mapping[Kind, Source], *, kinds: Iterable[Kind] = REPLAYED, formats: Iterable[str] | None = None
+    source: Source | Mapping[Kind, Source],
+    *,
+    kinds: Iterable[Kind] = REPLAYED,
+    formats: str | Iterable[str] | Mapping[str, str] | None = None,
+    symbol: str | None = None,
 ) -> list[Job]:
     """Put the files of each market and day together.
 
@@ -107,8 +112,11 @@ def pair_files(
         Folders are searched with all folders below them. In a mapping the files of each kind are used for that only.
     kinds : iterable of str
         Kinds to use, those that a replay takes when left out; others are passed over.
-    formats : iterable of str, optional
-        Names of formats or families to use; others are passed over.
+    formats : str, iterable of str, or mapping, optional
+        Names of formats or families to use, or ``.toml`` files that describe delimited text; others are passed over.
+        A mapping names one for some kinds, ``{"trades": "trades.toml"}``; files of the others are recognised.
+    symbol : str, optional
+        Use only files with rows of this symbol, where a file holds several; files that name none are taken as its own.
 
     Returns
     -------
@@ -140,7 +148,6 @@ def pair_files(
     ...     print(job.name, *job.files)
     binance-delivery_AVAXUSD_PERP/2025-10-10 trades liquidations
     """
-    chosen = None if formats is None else tuple(formats)
     sources: list[tuple[tuple[Kind, ...], Source]]
     if isinstance(source, Mapping):
         wanted = _known_kinds(source)
@@ -149,7 +156,10 @@ def pair_files(
         wanted = _known_kinds(kinds)
         sources = [(wanted, source)]
     found = [
-        file for kinds, files in sources for path in tapes_of(files) if (file := _look(path, kinds, chosen)) is not None
+        file
+        for kinds, files in sources
+        for path in tapes_of(files)
+        for file in _looks(path, _choices(kinds, formats), symbol)
     ]
     if not found:
         raise FileError("none of the files holds what was asked for", expected=", ".join(wanted))
@@ -202,17 +212,49 @@ def _is_hidden(file: Path, folder: Path) -> bool:
     return any(part.startswith(".") for part in file.relative_to(folder).parts)
 
 
-def _look(path: Path, wanted: Sequence[Kind], formats: Sequence[str] | None) -> _Found | None:
-    """What a file is; None where it is not asked for."""
+_Choices = Sequence[tuple[tuple[str, ...] | None, tuple[Kind, ...]]]
+
+
+def _choices(wanted: tuple[Kind, ...], formats: str | Iterable[str] | Mapping[str, str] | None) -> _Choices:
+    """Formats among which to look for kinds; None is all that we know."""
+    if formats is None:
+        return [(None, wanted)]
+    if not isinstance(formats, Mapping):
+        return [((formats,) if isinstance(formats, str) else tuple(formats), wanted)]
+    named = {kind: name for kind, name in formats_by_input(formats).items() if kind in wanted}
+    groups = [((name,), tuple(kind for kind in named if named[kind] == name)) for name in dict.fromkeys(named.values())]
+    others = tuple(kind for kind in wanted if kind not in named)
+    return [*groups, *([(None, others)] if others else [])]
+
+
+def _looks(path: Path, choices: _Choices, symbol: str | None) -> list[_Found]:
+    """What a file is, by every choice of formats; no file that one of them knows has to be known by the others."""
     head = read_head(path)
+    found: list[_Found] = []
+    for names, kinds in choices:
+        try:
+            file = _look(head, kinds, names, symbol)
+        except FileError:
+            if not found:
+                raise
+            continue
+        found += [file] if file is not None else []
+    return found
+
+
+def _look(head: Head, wanted: Sequence[Kind], names: Sequence[str] | None, symbol: str | None) -> _Found | None:
+    """What a file is; None where it is not asked for."""
+    path = head.path
     if head.container == "text" and not head.lines:
-        return _without_rows(path, wanted)
-    fitting = [format_ for format_ in recognise(head) if formats is None or _is_among(format_, formats)]
+        empty = _without_rows(path, wanted)
+        return empty if empty is None or symbol in (None, empty.identity.symbol) else None
+    fitting = _fitting(head, names)
     if not fitting:
         return None
     if len(fitting) > 1:
-        raise _ambiguous(path, [format_.name for format_ in fitting])
-    held = fitting[0].kinds(head)
+        raise _ambiguous(path, [format_.name for format_, _ in fitting])
+    (format_, name), *_ = fitting
+    held = format_.kinds(head)
     if not held:
         warnings.warn(f"{path}: no tape, and passed over", TapeWarning, stacklevel=2)
     kinds = tuple(kind for kind in held if kind in wanted)
@@ -220,11 +262,41 @@ def _look(path: Path, wanted: Sequence[Kind], formats: Sequence[str] | None) -> 
         return None
     if {"trades", "liquidations"} == set(kinds):
         raise DataError("the columns fit trades and liquidations; name the file after one of them", file=str(path))
-    identity = fitting[0].identify(head)
+    identity = format_.identify(head)
     named = identity.symbol is None
-    return _Found(
-        path, fitting[0].name, kinds, _identity_by_name(path) if named else identity, _label(path, kinds[0]), named
-    )
+    identity = _identity_by_name(path, symbol) if named else identity
+    if symbol is not None and identity.symbol != symbol:
+        if not _holds(symbol, head, format_, kinds[0]):
+            return None
+        identity = Identity(identity.venue, symbol)
+    return _Found(path, format_.name, kinds, identity, _label(path, kinds[0], name, symbol), named)
+
+
+def _fitting(head: Head, names: Sequence[str] | None) -> list[tuple[Format, str]]:
+    """Formats that a file may be of, each with the name that chooses it."""
+    if names is None:
+        return [(format_, format_.name) for format_ in recognise(head)]
+    found: dict[str, tuple[Format, str]] = {}
+    for name in names:
+        try:
+            found |= {format_.name: (format_, name) for format_ in recognise(head, name)}
+        except FileError:
+            if name.endswith(".toml") and not Path(name).expanduser().is_file():
+                raise  # it is not the tape that is wrong
+    return list(found.values())
+
+
+def _holds(symbol: str, head: Head, format_: Format, kind: Kind) -> bool:
+    """Whether a file whose first row is of another symbol has rows of this one."""
+    name = _TARDIS.fullmatch(head.name)
+    if not format_.labelled() or (name is not None and name["symbol"] == format_.identify(head).symbol):
+        return False
+    for lines in format_.lines(head, kind, allow_partial=True):
+        if lines.same.get("symbol") == symbol:
+            return True
+        if "symbol" in lines.frame.columns and (lines.frame["symbol"] == symbol).any():
+            return True
+    return False
 
 
 def _without_rows(path: Path, wanted: Sequence[Kind]) -> _Found | None:
@@ -240,25 +312,26 @@ def _without_rows(path: Path, wanted: Sequence[Kind]) -> _Found | None:
     return _Found(path, f"tardis-{name['type']}", (kind,), identity, _label(path, kind), named=True)
 
 
-def _is_among(format_: Format, names: Sequence[str]) -> bool:
-    return any(format_.name == name or format_.name.startswith(f"{name}-") for name in names)
-
-
-def _identity_by_name(path: Path) -> Identity:
+def _identity_by_name(path: Path, symbol: str | None) -> Identity:
     name = _TARDIS.fullmatch(path.name)
+    if name is None and symbol is not None:
+        return Identity(None, symbol)
     if name is None:
         raise DataError(
-            "the file does not say which instrument it holds", file=str(path), expected="a column or name with it"
+            "the file does not say which instrument it holds",
+            file=str(path),
+            expected="a column or name with it, or --symbol (symbol=)",
         )
     return Identity(name["venue"], name["symbol"])
 
 
-def _label(path: Path, kind: Kind) -> str:
+def _label(path: Path, kind: Kind, format: str | None = None, symbol: str | None = None) -> str:
     """The day or month of a file."""
     dates = {date for match in _DATE.finditer(path.name) if (date := _date(match)) is not None}
     if len(dates) == 1:
         return dates.pop()
-    for frame in open_tape(path, kind).frames():
+    instrument = None if symbol is None else Instrument(symbol=symbol)
+    for frame in open_tape(path, kind, format=format, instrument=instrument).frames():
         if frame.height:
             return str(frame["ts"].dt.date()[0])
     raise DataError("neither the name nor a row says which day this is", file=str(path))
@@ -332,7 +405,7 @@ def _ambiguous(path: Path, formats: Sequence[str], what: str = "the file") -> Da
         f"{what} may be read from several formats",
         file=str(path),
         found=", ".join(formats),
-        expected="formats= with one of them",
+        expected="one; --format or formats= chooses it",
     )
 
 

@@ -16,7 +16,7 @@ from toxmid.disk import naming
 from toxmid.engine import REFERENCE, Engine
 from toxmid.errors import DataError, ParameterError
 from toxmid.instrument import Instrument
-from toxmid.merging import INPUTS, Columns, input_of, rounds
+from toxmid.merging import INPUTS, Columns, formats_by_input, input_of, rounds
 from toxmid.params import Params
 from toxmid.prefetch import beside, prefetched
 from toxmid.progress import Progress
@@ -326,23 +326,6 @@ def _open(
     return {
         name: _tape(given[name], name, markets[name], window, formats.get(input_of(name)), options) for name in there
     }
-
-
-def formats_by_input(format: str | Mapping[str, str] | None) -> dict[str, str]:
-    """The format of each input that one is given for.
-
-    Examples
-    --------
-    >>> formats_by_input({"trades": "tardis"})
-    {'trades': 'tardis'}
-    """
-    if format is None:
-        return {}
-    formats = dict.fromkeys(INPUTS, format) if isinstance(format, str) else dict(format)
-    unknown = sorted(formats.keys() - INPUTS.keys())
-    if unknown:
-        raise ParameterError("no such input", column="format", found=unknown, expected=", ".join(INPUTS))
-    return formats
 
 
 def _by_venue(reference: Any) -> dict[str, Any]:

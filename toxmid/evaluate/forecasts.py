@@ -23,6 +23,7 @@ from toxmid.evaluate.views import NEEDED, RUNGS, View, deviations, stress_of, wi
 from toxmid.evaluate.volatility import vpin_regressions
 from toxmid.evaluate.witnesses import marks_of
 from toxmid.evaluate.words import QUESTION
+from toxmid.merging import formats_by_input
 from toxmid.schema import TIME
 from toxmid.statespace import StateSpaceResult, bars_of, common_seconds
 
@@ -92,10 +93,11 @@ def evaluate_forecasts(
     step : str
         Distance of the rows that are used; a multiple of the bar.
     tapes : mapping, or list of them, optional
-        What each replay was made from: ``trades`` and, if there were, ``quotes``, ``book``, ``liquidations``, as
-        `toxmid.replay` takes them. With them the placebos are replayed; without them there is no placebo table.
-        Where there is no feed, what was inferred of each bar stands in for one. Where every one has a ``mark``, the
-        mark price, and the index with its usual basis, are judged as well, and stand in the encompassing regression.
+        What each replay was made from: ``trades`` and, if there were, ``quotes``, ``book``, ``liquidations`` and
+        ``format``, as `toxmid.replay` takes them. With them the placebos are replayed; without them there is no placebo
+        table. Where there is no feed, what was inferred of each bar stands in for one. Where every one has a ``mark``,
+        the mark price, and the index with its usual basis, are judged as well, and stand in the encompassing
+        regression.
     state_space : StateSpaceResult, optional
         A state space fitted on other data, to be judged as well.
     extra : mapping of str to function, optional
@@ -139,7 +141,7 @@ def evaluate_forecasts(
     ahead = [_multiple("horizons", float(horizon), seconds) for horizon in horizons]
     if not ahead:
         raise ParameterError("no horizons", column="horizons", expected="1 or more")
-    marks = [marks_of(tape.get("mark")) for tape in made_from or ()]
+    marks = [marks_of(tape.get("mark"), formats_by_input(tape.get("format")).get("mark")) for tape in made_from or ()]
     known = marks if marks and all(mark is not None for mark in marks) else [None] * len(runs)
     estimates = [deviations(bars, state_space, extra or {}, mark) for bars, mark in zip(runs, known, strict=True)]
     views = [

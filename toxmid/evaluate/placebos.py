@@ -14,6 +14,7 @@ from scipy.spatial import cKDTree
 
 from toxmid.evaluate.inference import event_test, r2_oos
 from toxmid.evaluate.views import RUNGS, View, deviations, without_nan
+from toxmid.merging import formats_by_input
 from toxmid.readers import read_liquidations
 from toxmid.replay import Replay, replay
 from toxmid.schema import canonical
@@ -68,7 +69,7 @@ def _padded(parts: Sequence[pl.DataFrame], gap: int) -> dict[str, _Floats]:
 def _replayed(source: Any, bars: pl.DataFrame, tapes: Mapping[str, Any], change: pl.Expr) -> pl.DataFrame:
     """The rungs of a replay with changed liquidations, in deviations from the mid."""
     given = tapes.get("liquidations")
-    feed = (_feed_of(bars) if given is None else _feed(given)).with_columns(change)
+    feed = (_feed_of(bars) if given is None else _feed(given, tapes.get("format"))).with_columns(change)
     played = replay(
         **{name: tape for name, tape in tapes.items() if name != "liquidations"},
         liquidations=feed,
@@ -80,9 +81,10 @@ def _replayed(source: Any, bars: pl.DataFrame, tapes: Mapping[str, Any], change:
     return deviations(rungs, None, {}).select(RUNGS)
 
 
-def _feed(liquidations: Any) -> pl.DataFrame:
+def _feed(liquidations: Any, format: str | Mapping[str, str] | None) -> pl.DataFrame:
     is_files = isinstance(liquidations, str | os.PathLike | list | tuple)
-    table = read_liquidations(liquidations) if is_files else canonical(liquidations, "liquidations")
+    name = formats_by_input(format).get("liquidations")
+    table = read_liquidations(liquidations, format=name) if is_files else canonical(liquidations, "liquidations")
     return table.select("ts", "side", "price", "size")
 
 

@@ -20,6 +20,7 @@ from toxmid.evaluate.toxic_weight import WEIGHTS, implied_by_weight
 from toxmid.evaluate.witnesses import marks_of, with_witnesses
 from toxmid.evaluate.words import referenced_answers
 from toxmid.instrument import Instrument
+from toxmid.merging import formats_by_input
 from toxmid.params import Params
 from toxmid.readers import read_trades
 from toxmid.replay import Replay, replay
@@ -69,6 +70,7 @@ def evaluate_referenced(
     split_reference: bool = False,
     params: Params | None = None,
     instrument: Instrument | None = None,
+    format: str | Mapping[str, str] | None = None,
     training: Sequence[Any] = (),
     state_space: bool = True,
     ablation: Sequence[float] = WEIGHTS,
@@ -89,8 +91,8 @@ def evaluate_referenced(
         What to judge: bars with ``start < ts <= end``.
     basis_window : (start, end)
         A calm time before, for the basis, and for what rivals have to learn.
-    quotes, book, liquidations, mark, params, instrument
-        As for `toxmid.replay`.
+    quotes, book, liquidations, mark, params, instrument, format
+        As for `toxmid.replay`; the format of the venue of the truth is that of ``"truth"``.
     reference : path, glob, directory, list, table, or mapping of str to such, optional
         Trades of yet another venue, given to the estimator; the rival made of it joins the table.
     split_reference : bool
@@ -139,21 +141,24 @@ def evaluate_referenced(
     ['window', 'estimator', 'seconds', 'rmse_bps', 'ratio', 'bias_bps', 'fallback']
     """
     named = _named(windows)
-    truth_tape, venues = _elsewhere(truth_trades, reference, split_reference)
-    settings = {"params": params, "instrument": instrument}
+    formats = _formats(format)
+    truth_tape, venues = _elsewhere(truth_trades, reference, split_reference, formats)
+    own = {name: text for name, text in formats.items() if name != "truth"}
+    settings = {"params": params, "instrument": instrument, "format": own or None}
     given = {"quotes": quotes, "book": book, "liquidations": liquidations, "mark": mark, "reference": _only(venues)}
     bars = checked(_replayed(trades, {**given, **settings}))
     truth = _with_basis(bars, _last_price(bars, truth_tape), _bounds("basis_window", basis_window))
     calm = bars.filter(_inside(bars, _bounds("basis_window", basis_window)))
     rivals = Rivals.fit([calm], training, state_space=state_space)
-    estimates = with_witnesses(rivals.estimates(bars), bars, marks_of(mark), venues)
+    estimates = with_witnesses(rivals.estimates(bars), bars, marks_of(mark, formats.get("mark")), venues)
     scores = Scores.of(with_extra(estimates, bars, extra or {}), bars, truth["price"])
     masks = {name: _inside(bars, bounds) for name, bounds in named.items()}
     for name, mask in masks.items():
         if not scores.judged(mask).any():
             raise NotEnoughDataError(f"no bar of the window {name!r} has a mid and a truth")
     weights = () if isinstance(trades, Replay) else ablation
-    weighted = implied_by_weight({"trades": trades, **given}, bars, weights, params, instrument)
+    tapes = {"trades": trades, **given, "format": own or None}
+    weighted = implied_by_weight(tapes, bars, weights, params, instrument)
     tried = _ablation(scores, bars, masks if weights else {}, weighted)
     inputs = ["trades", *(name for name in _INPUTS if given[name] is not None), *venues]
     about = {
@@ -164,16 +169,28 @@ def evaluate_referenced(
     return _result(scores, masks, truth, tried, about)
 
 
-def _elsewhere(truth: Any, reference: Any, split: bool) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
+def _formats(format: str | Mapping[str, str] | None) -> dict[str, str]:
+    """Formats by input, that of the truth among them."""
+    if isinstance(format, str):
+        return {**formats_by_input(format), "truth": format}
+    named = dict(format or {})
+    truth = {name: named.pop(name) for name in ("truth",) if name in named}
+    return {**formats_by_input(named), **truth}
+
+
+def _elsewhere(
+    truth: Any, reference: Any, split: bool, formats: Mapping[str, str]
+) -> tuple[pl.DataFrame, dict[str, pl.DataFrame]]:
     """Trades of the venue of the truth, and those that the estimator may see."""
     if split and reference is not None:
         raise ParameterError("either another reference or half of the truth", column="reference")
-    trades = _trades_of(truth)
+    trades = _trades_of(truth, formats.get("truth"))
     if split:
         every_second = pl.int_range(pl.len()) % 2 == 1
         return trades.filter(~every_second), {"half of the truth's venue": trades.filter(every_second)}
     named = reference if isinstance(reference, Mapping) else {"reference": reference}
-    return trades, {name: _trades_of(source) for name, source in named.items() if source is not None}
+    other = formats.get("reference")
+    return trades, {name: _trades_of(source, other) for name, source in named.items() if source is not None}
 
 
 def _only(venues: Mapping[str, pl.DataFrame]) -> Any:
@@ -185,8 +202,8 @@ def _is_files(source: Any) -> bool:
     return isinstance(source, str | os.PathLike | list | tuple)
 
 
-def _trades_of(source: Any) -> pl.DataFrame:
-    return with_sides(read_trades(source) if _is_files(source) else source)
+def _trades_of(source: Any, format: str | None) -> pl.DataFrame:
+    return with_sides(read_trades(source, format=format) if _is_files(source) else source)
 
 
 def _replayed(source: Any, settings: Mapping[str, Any]) -> Any:

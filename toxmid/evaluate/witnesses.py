@@ -33,12 +33,12 @@ _USUAL: Final = 6 * 3600.0  # s
 _FEWEST: Final = 60  # bars of it
 
 
-def marks_of(source: Any) -> pl.DataFrame | None:
+def marks_of(source: Any, format: str | None = None) -> pl.DataFrame | None:
     """Mark prices of files or of a table, in order of time; None of nothing."""
     if source is None:
         return None
     is_files = isinstance(source, str | os.PathLike | list | tuple)
-    return pl.concat(open_tape(source, "mark").frames()) if is_files else in_order(source, "mark")
+    return pl.concat(open_tape(source, "mark", format=format).frames()) if is_files else in_order(source, "mark")
 
 
 def with_witnesses(

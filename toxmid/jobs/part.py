@@ -19,11 +19,11 @@ from toxmid import output
 from toxmid.disk import PARTIAL, exclusive, naming
 from toxmid.errors import DataError, FileError, ToxmidError
 from toxmid.instrument import Instrument
-from toxmid.merging import INPUTS
+from toxmid.merging import INPUTS, formats_by_input
 from toxmid.pairing import Job
 from toxmid.params import Params
 from toxmid.readers import Moment, open_tape
-from toxmid.replay import Replay, formats_by_input, plan, replay
+from toxmid.replay import Replay, plan, replay
 
 __all__ = ["Part", "Settings", "part_path", "run_part", "state_path"]
 

@@ -19,12 +19,12 @@ from toxmid.instrument import Instrument
 from toxmid.jobs.cluster import run_on_cluster
 from toxmid.jobs.part import Part, Settings
 from toxmid.jobs.pool import run_here, run_in_processes
-from toxmid.merging import INPUTS
+from toxmid.merging import INPUTS, formats_by_input
 from toxmid.pairing import Job
 from toxmid.params import Params
 from toxmid.progress import Progress, format_count, format_seconds
 from toxmid.readers import Moment, TapeWarning, open_tape
-from toxmid.replay import formats_by_input, is_without_rows
+from toxmid.replay import is_without_rows
 
 __all__ = ["run_jobs", "scan_parts", "summarise"]
 
