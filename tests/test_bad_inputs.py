@@ -110,7 +110,24 @@ BAD_FILES = {
         b"1760054400000,121662,121737.5,121662,121689.0,0,1760054459999,0,60,0,0,0\n",
         "candles",
     ),
-    "a renamed column": ("a_trades.csv", TEXT.replace(b"amount", b"amout"), "needs amount, did you mean 'amout'"),
+    "a renamed column": (
+        "a_trades.csv",
+        TEXT.replace(b"amount", b"amout"),
+        "tardis-trades needs amount, did you mean 'amout' for 'amount'\\? .*found 'exchange, symbol, .*, amout'",
+    ),
+    "a column that is missing": (
+        "a_trades.csv",
+        TEXT.replace(b",amount", b"").replace(b",1\n", b"\n"),
+        "tardis-trades needs amount .found 'exchange, symbol, timestamp, local_timestamp, id, side, price'",
+    ),
+    "nanoseconds where microseconds belong": ("a_trades.csv", TRADES + trade(0, at=T0 * 1000), "nanoseconds"),
+    "zero bytes among the rows": ("a_trades.csv", TEXT[:200] + bytes(4) + TEXT[200:], "row 3: a zero byte"),
+    "text of another alphabet": (
+        "a_trades.csv",
+        TRADES.encode() + b"binance,BTC\xe9,1,1,1,buy,1,1\n",
+        "row 2: not text in",
+    ),
+    "text of a spreadsheet": ("a_trades.csv", TEXT.decode().encode("utf-16"), "UTF-16"),
     "time going back": ("a_trades.csv", TRADES + trade(1) + trade(0), "time goes back"),
     "two instruments": ("a_trades.csv", TRADES + trade(0) + trade(1, symbol="ETHUSDT"), "two instruments"),
     "milliseconds where microseconds belong": ("a_trades.csv", TRADES + trade(0, at=T0 // 1000), "milliseconds"),
@@ -166,11 +183,24 @@ def test_columns_are_found_by_their_names(write: Write) -> None:
     assert read_trades(write("b_trades.csv", other)).equals(read_trades(write("a_trades.csv", TEXT)))
 
 
+def test_quotes_around_every_field_are_no_part_of_it(write: Write) -> None:
+    quoted = "".join('"' + line.replace(",", '","') + '"\n' for line in TEXT.decode().splitlines())
+    for text in (quoted, TRADES + quoted.split("\n", 1)[1]):
+        assert read_trades(write("b_trades.csv", text)).equals(read_trades(write("a_trades.csv", TEXT)))
+
+
 @pytest.mark.parametrize("content", ["", TRADES], ids=["of no length", "of a header"])
 @pytest.mark.filterwarnings("ignore:.*the file is empty")
 def test_an_empty_file_is_an_empty_result(write: Write, content: str) -> None:
     result = replay(trades=write("a_trades.csv", content))
     assert (result.bars.height, result.counts["rows_read"]) == (0, 0)
+    assert "none: the files hold no rows" in result.summary()
+
+
+def test_nothing_but_bad_rows_is_said(write: Write) -> None:
+    said = replay(trades=write("a_trades.csv", TRADES + trade(0, amount="-1"))).summary()
+    assert "none: every row was left out" in said
+    assert "1 read, 0 used; left out: 1 bad size" in said
 
 
 def test_time_filter_keeps_what_it_should_to_the_nanosecond(write: Write) -> None:
@@ -335,6 +365,44 @@ def test_no_buffer_is_too_small() -> None:
     assert engine.tally()["used"]["book"] == 50_000
 
 
+EVENTS = [("ev", "u8"), ("exch_ts", "i8"), ("local_ts", "i8"), ("px", "f8"), ("qty", "f8")]
+BUY, SELL, LOCAL = 1 << 29, 1 << 28, 1 << 30
+DEPTH, TRADE, CLEAR, SNAPSHOT = 1, 2, 3, 4
+
+
+def of_events(write: Write, events: list[tuple[int, float, float]], names: list[tuple[str, str]] = EVENTS) -> Path:
+    """An array of events, a second apart but for those of one snapshot."""
+    rows, at = [], NS
+    for flag, price, size in events:
+        at += 0 if flag & 7 == SNAPSHOT else 10**9
+        row = {"ev": flag | LOCAL, "exch_ts": at, "local_ts": at, "px": price, "qty": size}
+        rows.append(tuple(row[name] for name, _ in names))
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, data=np.array(rows, names))
+    return write("b.npz", buffer.getvalue())
+
+
+WHOLE_BOOK = [(BUY | SNAPSHOT, 99.0, 5.0), (BUY | SNAPSHOT, 98.0, 5.0), (SELL | SNAPSHOT, 101.0, 5.0)]
+
+
+def test_one_side_is_cleared_and_the_other_stays(write: Write) -> None:
+    """A later look at a price that was cleared finds what came after, not what had been there."""
+    events = [*WHOLE_BOOK, (BUY | CLEAR, 98.0, 0.0), (BUY | DEPTH, 97.0, 2.0), (BUY | DEPTH, 98.0, 1.0)]
+    bars = replay(book=of_events(write, events), instrument=Instrument(tick=1.0)).bars
+    assert bars.select("bid", "bid_size", "ask").rows()[1:] == [
+        (None, None, 101.0),
+        (97.0, 2.0, 101.0),
+        (98.0, 1.0, 101.0),
+    ]
+
+
+def test_fields_of_an_array_are_found_by_their_names(write: Write) -> None:
+    events = [*WHOLE_BOOK, (BUY | DEPTH, 99.5, 2.0), (SELL | TRADE, 99.5, 1.0)]
+    in_order, reversed_ = (read_book(of_events(write, events, names)) for names in (EVENTS, EVENTS[::-1]))
+    assert in_order.equals(reversed_)
+    assert in_order["size"].to_list() == [5.0, 5.0, 5.0, 2.0]
+
+
 # --- trades and liquidations that are wrong --------------------------------------------------------------------------
 
 
@@ -403,6 +471,22 @@ def test_one_trade_larger_than_thousands_of_buckets_closes_them_all() -> None:
     result = replay(trades=trades, params=Params(bucket_volume=1.0, window=2))
     assert result.buckets.height == 50_000
     assert result.buckets["volume"].unique().to_list() == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("price", "amount", "reason"),
+    [("nan", "1", "bad_price"), ("inf", "1", "bad_price"), ("", "1", "bad_price"), ("-5", "1", "bad_price"),
+     ("100", "NaN", "bad_size"), ("100", "-1", "bad_size"), ("100", "", "bad_size"), ("100", "inf", "bad_size")],
+)  # fmt: skip
+@pytest.mark.parametrize("kind", ["trades", "liquidations"])
+def test_a_row_that_can_be_no_trade_is_refused_and_counted(
+    write: Write, price: str, amount: str, reason: str, kind: str
+) -> None:
+    bad = TRADES + trade(0) + trade(1, price=price, amount=amount) + trade(2)
+    good = {"trades": write("a_trades.csv", TRADES + trade(0) + trade(3))}
+    result = replay(**(good | {kind: write(f"b_{kind}.csv", bad)}))  # type: ignore[arg-type]
+    assert {name: n for name, n in result.counts["rejected"].items() if n} == {reason: 1}
+    accounted(result)
 
 
 def test_a_trade_of_nothing_is_counted(write: Write) -> None:

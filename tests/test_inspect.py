@@ -302,3 +302,28 @@ def test_a_table_of_something_else_is_no_tape(tmp_path: Path) -> None:
     found = inspect_files([path])[0]
     assert found.error is not None
     assert "no table we know" in str(found.error)
+
+
+def test_what_is_wrong_with_a_file_of_several_instruments(shared_data: Path) -> None:
+    """Before one of them is chosen: half of this real file is written twice."""
+    (result,) = inspect_files(shared_data / "recorder" / "binance.csv")
+    assert len(result.markets) > 200
+    assert "1,668 rows left out: duplicates" in result.problems
+
+
+def test_an_unsorted_file_lasts_from_its_first_moment_to_its_last(tmp_path: Path) -> None:
+    rows = [f"binance-futures,BTCUSDT,{at},{at},{at},buy,100,1\n" for at in (T0 + 3_000_000, T0 + 1_000_000)]
+    path = tmp_path / "x_trades.csv"
+    path.write_text(HEADER + "".join(rows))
+    (result,) = inspect_files(path)
+    kind = result.kinds[0]
+    assert (kind.last - kind.first, kind.problems) == (2 * 10**9, ("time goes back at 1 row; it must be sorted",))
+
+
+def test_whose_a_file_is_that_cannot_be_read_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "x_trades.csv"
+    path.write_text(f"{HEADER}binance-futures,BTCUSDT,{T0},{T0},1,buy,1,1\nbi")
+    (result,) = inspect_files(path)
+    assert result.failed
+    assert (result.instrument.venue, result.instrument.symbol) == ("binance-futures", "BTCUSDT")
+    assert "--allow-partial" in str(result.error)

@@ -122,7 +122,7 @@ def test_real_feed(shared_data: Path) -> None:
     """A recorded feed beside the large trades of its market: each record follows a trade of its side."""
     folder, span = shared_data / "recorder", {"start": "2025-01-27T16:55", "end": "2025-01-27T17:20"}
     trades = read_trades(folder / "binance_trades.csv", instrument=Instrument(symbol="BTCUSDT"), **span)
-    feed = read_liquidations(folder / "binance.csv", instrument=Instrument(symbol="BTC"), **span)
+    feed = read_liquidations(folder / "binance.csv", instrument=Instrument(symbol="BTCUSDT"), **span)
     share = match_liquidations(trades, feed)
     claimed = share * trades["size"]
     assert feed.height == 18

@@ -39,7 +39,7 @@ def cli() -> None:
 
 
 _FILES = click.Path(path_type=str)
-_quiet = click.option("-q", "--quiet", is_flag=True, help="No progress, no notes.")
+_quiet = click.option("-q", "--quiet", is_flag=True, help="No progress; what is wrong with a file is still said.")
 _verbose = click.option("-v", "--verbose", is_flag=True, help="Say more; a traceback where something fails.")
 _json = click.option("--json", "as_json", is_flag=True, help="Machine-readable output.")
 # What every command that reads files takes.

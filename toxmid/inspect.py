@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ from toxmid.pairing import Job, pair_files, tapes_of
 from toxmid.readers import SeveralInstrumentsError, Source, Tape, TapeWarning, open_tape, recognise
 from toxmid.readers.base import Format
 from toxmid.readers.files import GUNZIP, Head, is_gzip, read_head
+from toxmid.readers.tape import Seen
 from toxmid.schema import Kind
 
 __all__ = ["Inspection", "KindSummary", "Market", "Pairing", "find_instrument", "inspect_files", "pair_inspected"]
@@ -348,13 +350,16 @@ def _look(head: Head, instrument: Instrument | None, format: str | None) -> Insp
                 grids.add(frame, kind)
             scans.append(scan)
     except SeveralInstrumentsError as error:
-        markets = _markets(head, formats[0], held[len(scans)])
+        markets, left_out = _markets(head, formats[0], held[len(scans)])
         if len(markets) < 2:
             return dataclasses.replace(known, error=error)
         told = f"rows of {len(markets)} instruments; --symbol chooses one (instrument=Instrument(symbol=...))"
-        return dataclasses.replace(known, markets=markets, problems=(told,))
+        return dataclasses.replace(known, markets=markets, problems=(told, *left_out))
     except ToxmidError as error:
-        return dataclasses.replace(known, kinds=tuple(scan.summary() for scan in _telling(scans)), error=error)
+        kinds = tuple(scan.summary() for scan in _telling(scans))
+        return dataclasses.replace(
+            known, instrument=known.instrument if tape is None else tape.instrument, kinds=kinds, error=error
+        )
     resolved = grids.onto(tape.instrument if tape is not None else Instrument())
     return dataclasses.replace(
         known,
@@ -369,10 +374,14 @@ def _telling(scans: Sequence[_Scan]) -> list[_Scan]:
     return [scan for scan in scans if scan.rows or set(scan.tape.counts) - _ALWAYS] or list(scans)
 
 
-def _markets(head: Head, format_: Format, kind: Kind) -> tuple[Market, ...]:
-    """All instruments of a file, by the rows that they have in it."""
+def _markets(head: Head, format_: Format, kind: Kind) -> tuple[tuple[Market, ...], list[str]]:
+    """All instruments of a file, by the rows that they have in it; and what was left out of all of them together."""
     parts = []
+    excluded, seen, distinct = Counter[str](), Seen(), format_.tables[kind].distinct
     for lines in format_.lines(head, kind, allow_partial=True):
+        excluded.update(lines.excluded)
+        if distinct is not None:
+            excluded["duplicates"] += int(seen.before(lines.frame, distinct).sum())
         said = {label: pl.lit(lines.same.get(label), pl.String) for label in ("venue", "symbol")}
         said |= {label: pl.col(label).cast(pl.String) for label in said if label in lines.frame.columns}
         rows = lines.frame.select(**said, first="ts", last="ts").group_by("venue", "symbol")
@@ -380,7 +389,8 @@ def _markets(head: Head, format_: Format, kind: Kind) -> tuple[Market, ...]:
     added = pl.concat(parts).group_by("venue", "symbol")
     markets = added.agg(pl.col("rows").sum(), pl.col("first").min(), pl.col("last").max())
     markets = markets.sort("rows", "venue", "symbol", descending=[True, False, False])
-    return tuple(Market(**row) for row in markets.iter_rows(named=True))
+    left_out = [f"{_rows(n)} left out: {reason.replace('_', ' ')}" for reason, n in excluded.items() if n]
+    return tuple(Market(**row) for row in markets.iter_rows(named=True)), left_out
 
 
 class _Scan:
@@ -392,6 +402,7 @@ class _Scan:
         self.rows = 0
         self.first: int | None = None
         self.last: int | None = None
+        self.latest: int | None = None  # time of the row before
         self.silence = 0
         self.backward = 0
         self.unusable = 0
@@ -448,13 +459,14 @@ class _Scan:
 
     def _add_times(self, frame: pl.DataFrame) -> None:
         times = frame["ts"].to_physical().to_numpy()
-        joined = times if self.last is None else np.concatenate(([self.last], times))
+        joined = times if self.latest is None else np.concatenate(([self.latest], times))
         steps = np.diff(joined)
         if steps.size:
             self.silence = max(self.silence, int(steps.max()))
             self.backward += int((steps < 0).sum())
-        self.first = int(times[0]) if self.first is None else self.first
-        self.last = int(times[-1])
+        self.first = int(times.min()) if self.first is None else min(self.first, int(times.min()))
+        self.last = int(times.max()) if self.last is None else max(self.last, int(times.max()))
+        self.latest = int(times[-1])
         if "ts_event" in frame.columns:
             self.latency.add(times - frame["ts_event"].to_physical().to_numpy())
 
@@ -572,7 +584,7 @@ def _instrument_lines(instrument: Instrument) -> list[str]:
 
 def _kind_lines(kind: KindSummary) -> list[str]:
     read, used = kind.counts["rows_read"], kind.counts["rows_used"]
-    lines = [f"{read:,} rows read, {used:,} used" + (f", {kind.rows:,} canonical" if kind.rows != used else "")]
+    lines = [f"{_rows(read)} read, {used:,} used" + (f", {kind.rows:,} canonical" if kind.rows != used else "")]
     if kind.first is not None and kind.last is not None:
         lines.append(f"{_iso(kind.first)} to {_iso(kind.last)} ({_duration(kind.last - kind.first)})")
     if kind.longest_silence is not None:

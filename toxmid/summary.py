@@ -44,6 +44,13 @@ def _market(replay: Replay) -> str:
     return f"{name}: {', '.join(facts)}"
 
 
+def _nothing(replay: Replay) -> str:
+    """Why there is not one bar."""
+    if not replay.counts["rows_read"]:
+        return "none: the files hold no rows"
+    return "none: every row was left out" if not replay.counts["rows_used"] else "none: no bar ended"
+
+
 def _rejected(replay: Replay) -> str:
     reasons = ", ".join(f"{n:,} {reason.replace('_', ' ')}" for reason, n in replay.counts["rejected"].items())
     return f"; left out: {reasons}" if reasons else "; none left out"
@@ -115,10 +122,10 @@ def summarise(replay: Replay) -> str:
     farthest = cast("float | None", distance.abs().max())
     pairs = [
         ("market", _market(replay)),
-        ("period", f"{_moment(first)} to {_moment(last)} UTC"),
+        ("period", f"{_moment(first)} to {_moment(last)} UTC" if bars.height else _nothing(replay)),
         ("rows", f"{replay.counts['rows_read']:,} read, {replay.counts['rows_used']:,} used{_rejected(replay)}"),
         ("tables", f"{bars.height:,} bars, {replay.buckets.height:,} buckets, {replay.events.height:,} episodes"),
-        ("regimes", ", ".join(f"{regime} {n / bars.height:.1%}" for regime, n in sorted(regimes.items()))),
+        ("regimes", ", ".join(f"{name} {n / bars.height:.1%}" for name, n in sorted(regimes.items())) or "none"),
         ("episodes", kinds),
         ("VPIN rank", f"above 99 % in {_share(ranks > 0.99):.1%} of ranked bars" if ranks.len() else "not ready"),
         *_feed(replay.manifest.get("liquidation_feed")),

@@ -30,7 +30,7 @@ FOLDERS = (
     "hftbacktest",
     "canonical",
 )
-SEVERAL = {"recorder/liquidations.csv": "BTC", "recorder/trades.csv": "BTCUSDT"}  # samples of more than one symbol
+SEVERAL = {"recorder/liquidations.csv": "BTCUSDT", "recorder/trades.csv": "BTCUSDT"}  # samples of more than one symbol
 
 
 def day(number: int) -> str:

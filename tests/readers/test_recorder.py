@@ -8,10 +8,11 @@ import pytest
 from toxmid.errors import DataError
 from toxmid.instrument import Instrument
 from toxmid.readers import open_tape, read_liquidations
+from toxmid.replay import replay
 
 
 def test_liquidations(samples):
-    tape = open_tape(samples / "recorder" / "liquidations.csv", "liquidations", instrument=Instrument(symbol="BTC"))
+    tape = open_tape(samples / "recorder" / "liquidations.csv", "liquidations", instrument=Instrument(symbol="BTCUSDT"))
     assert tape.frame().select("side", "price", "size").rows() == [(-1, 99700.5, 0.01)]
     assert tape.counts == {"rows_read": 3, "rows_used": 1, "other_instruments": 1, "duplicates": 1}
     with pytest.raises(DataError, match="two instruments"):
@@ -47,7 +48,7 @@ def test_what_such_programs_print_besides_is_counted(samples, write):
 
 def test_real_recordings(shared_data):
     folder = shared_data / "recorder"
-    tape = open_tape(folder / "binance.csv", "liquidations", instrument=Instrument(symbol="BTC"))
+    tape = open_tape(folder / "binance.csv", "liquidations", instrument=Instrument(symbol="BTCUSDT"))
     tape.frame()
     assert tape.counts == {"rows_read": 3510, "rows_used": 33, "other_instruments": 3449, "duplicates": 28}
     tape = open_tape(folder / "binance_trades.csv", "trades", instrument=Instrument(symbol="BTCUSDT"))
@@ -60,7 +61,9 @@ def test_real_recordings(shared_data):
 def test_real_liquidations_lie_on_the_side_that_the_market_went(shared_data, coin):
     """The side is that of the forced order: in the minute before longs were sold, the price had fallen."""
     folder = shared_data / "recorder"
-    feed = open_tape(folder / "binance.csv", "liquidations", instrument=Instrument(symbol=coin), sort=True).frame()
+    feed = open_tape(
+        folder / "binance.csv", "liquidations", instrument=Instrument(symbol=f"{coin}USDT"), sort=True
+    ).frame()
     tape = open_tape(folder / "binance_trades.csv", "trades", instrument=Instrument(symbol=f"{coin}USDT"), sort=True)
     prices = tape.frame().select(pl.col("ts").cast(pl.Int64), "price")
     minute = 60 * 10**9
@@ -69,3 +72,27 @@ def test_real_liquidations_lie_on_the_side_that_the_market_went(shared_data, coi
     moves = before.drop_nulls().select(pl.col("side") * (pl.col("price") - pl.col("price_before"))).to_series()
     assert len(moves) > 15
     assert (moves > 0).mean() > 0.85
+
+
+def test_both_files_are_of_one_market(samples, shared_data, write):
+    """Coins in one file, symbols in the other: they are replayed together."""
+    folder = samples / "recorder"
+    market = Instrument(symbol="BTCUSDT")
+    result = replay(
+        trades=folder / "trades.csv", liquidations=folder / "liquidations.csv", instrument=market, sort=True
+    )
+    assert (result.counts["by_input"]["liquidations"]["rows_used"], result.instrument.symbol) == (1, "BTCUSDT")
+    text = (folder / "liquidations.csv").read_text()
+    usdc = open_tape(write("c.csv", text.replace("BTC,", "BTCUSDC,")), "liquidations", instrument=market)
+    with pytest.raises(DataError, match="BTCUSDC"):
+        usdc.frame()
+    real = shared_data / "recorder"
+    span = {
+        "start": "2025-01-27T16:55",
+        "end": "2025-01-27T17:20",
+        "sort": True,
+        "instrument": Instrument(symbol="ETHUSDT"),
+    }
+    both = replay(trades=real / "binance_trades.csv", liquidations=real / "binance.csv", **span)
+    assert both.counts["by_input"]["liquidations"]["rows_used"] > 20
+    assert both.counts["rows_read"] == both.counts["rows_used"] + both.counts["rows_rejected"]

@@ -442,8 +442,12 @@ def _what_else(head: Head, formats: Sequence[Format]) -> str:
     stranger = _stranger(head)
     if stranger is not None:
         return f"{stranger}: not a tape"
-    reasons = [reason for format_ in formats if (reason := format_.explain(head)) is not None]
-    return min(reasons)[1] if reasons else "no format we know begins like this"
+    reasons = [
+        (lacking, format_.name.rsplit("-", 1)[-1] not in head.name, reason)
+        for format_ in formats
+        for lacking, reason in filter(None, [format_.explain(head)])
+    ]
+    return min(reasons)[2] if reasons else "no format we know begins like this"
 
 
 def _stranger(head: Head) -> str | None:

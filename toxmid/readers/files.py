@@ -123,7 +123,10 @@ class Head:
     @property
     def first_row(self) -> dict[str, str]:
         """Fields of the second line by the names in the first, as far as it goes."""
-        return dict(zip(self.header, self.lines[1].split(","), strict=False)) if len(self.lines) > 1 else {}
+        if len(self.lines) < 2:
+            return {}
+        fields = (field.strip().strip('"') for field in self.lines[1].split(","))
+        return dict(zip(self.header, fields, strict=False))
 
 
 def read_head(path: Path) -> Head:
@@ -331,7 +334,7 @@ def _refuse_partial(path: Path, row: int, rest: bytes, allow_partial: bool) -> N
             file=str(path),
             row=row,
             found=shown,
-            expected="a newline (allow_partial drops this line and counts it)",
+            expected="a newline; --allow-partial (allow_partial=) drops the line and counts it",
         )
     warnings.warn(f"{path}, row {row}: the last line is cut and was dropped ({shown!r})", TapeWarning, stacklevel=2)
 
@@ -352,12 +355,23 @@ def _head_lines(text: bytes, path: Path) -> tuple[str, ...]:
         shown = start.lstrip()[:40].decode("utf-8", "replace")
         raise FileError("a web page, not market data: the download failed", file=str(path), found=shown)
     whole = start[: start.rfind(b"\n") + 1] or start
+    if start.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise FileError("text in UTF-16, as spreadsheets write it", file=str(path), expected="text in UTF-8")
     if b"\0" in whole:
-        raise FileError("binary data of an unknown format", file=str(path), found=whole[:8])
+        row, near = _near(whole, whole.index(b"\0"))
+        if row == 1:
+            raise FileError("binary data of an unknown format", file=str(path), found=whole[:8])
+        raise FileError("a zero byte in what was text so far", file=str(path), row=row, found=near)
     try:
         return tuple(whole.decode("utf-8").splitlines())
-    except UnicodeDecodeError:
-        raise FileError("not text in UTF-8", file=str(path), found=whole[:8]) from None
+    except UnicodeDecodeError as error:
+        row, near = _near(whole, error.start)
+        raise FileError("not text in UTF-8", file=str(path), row=row, found=near) from None
+
+
+def _near(text: bytes, at: int) -> tuple[int, bytes]:
+    """Row of a byte, and a few bytes around it."""
+    return text.count(b"\n", 0, at) + 1, text[max(text.rfind(b"\n", 0, at) + 1, at - 8) : at + 8]
 
 
 def _pieces(path: Path) -> Iterator[bytes]:

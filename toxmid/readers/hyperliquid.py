@@ -73,7 +73,7 @@ class NodeFills(Format):
         "liquidations": Table(
             {name: pl.col(name) for name in ("side", "price", "size")},
             excluded={"other_kinds": ~pl.col("forced"), "not_market_trades": pl.col("deleveraged")},
-            distinct=("id",),
+            distinct=("id", "side"),  # where both users were forced, it is two
         ),
     }
 

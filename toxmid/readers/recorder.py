@@ -9,12 +9,15 @@ What these programs print besides (a header that fits no row, greetings, rows wi
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Final
 
 import polars as pl
 
-from toxmid.readers.base import FLAGS, SIDES, TAKER, Csv, Identity, Table, is_true
+from toxmid.readers.base import FLAGS, SIDES, TAKER, Csv, Identity, Lines, Table, is_true
 from toxmid.readers.files import Head
+from toxmid.schema import Kind
 
 __all__ = ["FORMATS"]
 
@@ -28,15 +31,38 @@ _LIQUIDATION: Final = re.compile(
 _TRADE: Final = re.compile(rf"\d{{13}}, ?\w+, ?\d+, ?{_NUMBER}, ?{_NUMBER}, ?\d{{13}}, ?(?i:true|false)")
 
 
+# Quote currencies of the venue: a whole symbol ends with one, and something stands before it.
+_WHOLE: Final = r"^(.+(?:USDT|USDC|BUSD|FDUSD))((?:_\w+)?)$"
+_COIN: Final = r"^([^_]+)((?:_\w+)?)$"
+
+
+def _symbol(written: str) -> str:
+    """
+    >>> _symbol("BTC"), _symbol("BTCUSDC"), _symbol("BTCUSDT"), _symbol("BTC_250328")
+    ('BTCUSDT', 'BTCUSDC', 'BTCUSDT', 'BTCUSDT_250328')
+    """
+    return written if re.fullmatch(_WHOLE, written) else re.sub(_COIN, r"\1USDT\2", written)
+
+
 def _nth_field(index: int, row: re.Pattern[str]) -> Any:
     def identity(head: Head) -> Identity:
         first = next((line for line in head.lines if row.fullmatch(line)), None)
-        return Identity("binance-futures", None if first is None else first.split(",")[index].strip())
+        return Identity("binance-futures", None if first is None else _symbol(first.split(",")[index].strip()))
 
     return identity
 
 
-_LIQUIDATIONS: Final = Csv(
+class _WithoutQuote(Csv):
+    """Rows whose symbols lack the quote currency."""
+
+    def lines(self, head: Head, kind: Kind, *, allow_partial: bool) -> Iterator[Lines]:
+        for lines in super().lines(head, kind, allow_partial=allow_partial):
+            names = {name: _symbol(name) for name in lines.frame["symbol"].unique().drop_nulls()}
+            whole = pl.col("symbol").replace(names)
+            yield replace(lines, frame=lines.frame.with_columns(symbol=whole))
+
+
+_LIQUIDATIONS: Final = _WithoutQuote(
     name="recorder-liquidations",
     dtypes={
         "symbol": pl.String(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,12 +23,13 @@ from toxmid.readers.sequence import UpdateNumbers
 from toxmid.readers.snapshots import Differences
 from toxmid.schema import MIN_NS, Kind, canonical, columns, empty, together
 
-__all__ = ["Opened", "SeveralInstrumentsError", "Tape"]
+__all__ = ["Opened", "Seen", "SeveralInstrumentsError", "Tape"]
 
 _ONE: Final = {
     "venue": "one; instrument=Instrument(venue=...) chooses it",
     "symbol": "one; --symbol or instrument=Instrument(symbol=...) chooses it",
 }
+_SHOWN: Final = 8  # names in a message
 _REMEMBERED: Final = 1 << 20  # rows among which a duplicate is looked for
 _OWN: Final = ("row", "ts", "ts_event", "venue", "symbol", "gap")  # columns that the readers add
 # Size and the price it trades at; a table of open interest keeps a price for this purpose only.
@@ -156,7 +158,7 @@ class Tape:
             raise DataError(
                 "the tape has no row of the instrument asked for",
                 file=str(self._files[0].head.path),
-                found=sorted(self._others),
+                found=_some(list(self._others), self.instrument.symbol or ""),
                 expected=self.instrument.symbol,
             )
 
@@ -166,7 +168,7 @@ class Tape:
         return together(frames) if frames else empty(self.kind)
 
     def _canonical_frames(self, ordered: bool) -> Iterator[pl.DataFrame]:
-        seen, latest, numbers, lost = _Seen(), _Latest(), UpdateNumbers(), _Lost()
+        seen, latest, numbers, lost = Seen(), _Latest(), UpdateNumbers(), _Lost()
         differences, order = Differences(), _Order()
         converters = {file.format.name: file.format.converter(self.kind) for file in self._files}
         for file in self._files:
@@ -182,7 +184,7 @@ class Tape:
                     rows = rows.with_columns(pl.col("gap") & (pl.col("row") != pl.col("row").shift(1)).fill_null(True))
                 yield canonical(rows, self.kind, instrument=self.instrument)
 
-    def _judged(self, lines: Lines, table: Table, file: Opened, seen: _Seen, latest: _Latest) -> pl.DataFrame:
+    def _judged(self, lines: Lines, table: Table, file: Opened, seen: Seen, latest: _Latest) -> pl.DataFrame:
         """Rows that are market data of this instrument and window, the others counted."""
         self._read += lines.read
         self._excluded.update(lines.excluded)
@@ -274,7 +276,7 @@ class Tape:
 
     def _sorted(self, frames: Iterator[pl.DataFrame]) -> Iterator[pl.DataFrame]:
         """By time; files that overlap show their common trades only now."""
-        seen = _Seen()
+        seen = Seen()
         for frame in in_order(frames):
             if "id" not in frame.columns:
                 yield frame
@@ -282,6 +284,17 @@ class Tape:
             kept = self._without(frame, "duplicates", seen.before(frame, ("id",)))
             self._used -= frame.height - kept.height
             yield kept
+
+
+def _some(names: list[str], wanted: str) -> str:
+    """A few of many names, those like the wanted one first.
+
+    >>> _some([f"C{i}USDT" for i in range(20)] + ["ETH"], "ETHUSDT")
+    'ETH, C9USDT, C8USDT, C0USDT, C10USDT, C11USDT, C12USDT, C13USDT and 13 more'
+    """
+    shown = list(dict.fromkeys([*difflib.get_close_matches(wanted, names, n=3, cutoff=0.5), *sorted(names)]))
+    more = len(shown) - _SHOWN
+    return ", ".join(shown[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _times(column: str, unit: float) -> pl.Expr:
@@ -361,7 +374,7 @@ class _Lost:
         return frame.with_columns(gap=numbers != numbers.shift(1, fill_value=told))
 
 
-class _Seen:
+class Seen:
     """Finds rows that were there before, among the last million or so of rows."""
 
     def __init__(self) -> None:
