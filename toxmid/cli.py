@@ -789,7 +789,7 @@ def _show_table(table: Any, as_json: bool) -> None:
 
 
 def _by_day(
-    sources: dict[str, list[str]],
+    sources: dict[str, Any],
     out: Path,
     dask: str | None,
     params: Any,
@@ -801,7 +801,10 @@ def _by_day(
     """Replay the days of one market one after the other, here or on a Dask cluster, and put their parts together."""
     from toxmid.jobs import load_market, pair_files, run_jobs
 
-    jobs = pair_files(sources, formats=options["format"], symbol=symbol)  # type: ignore[arg-type]
+    elsewhere = sources.pop("reference", None)
+    named = {f"reference:{name}": files for name, files in elsewhere.items()} if isinstance(elsewhere, dict) else {}
+    paired = {**sources, **(named or ({} if elsewhere is None else {"reference": elsewhere}))}
+    jobs = pair_files(paired, formats=options["format"], symbol=symbol)
     market = _one_market(jobs)
     folder = out.with_name(f"{out.name}.parts")
     instruments = None if instrument is None else {market: instrument}

@@ -8,14 +8,14 @@ import os
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from toxmid import output
 from toxmid.errors import DataError, FileError, ParameterError
 from toxmid.instrument import Instrument
-from toxmid.merging import INPUTS, formats_by_input
+from toxmid.merging import INPUTS, formats_by_input, input_of
 from toxmid.readers import _SUFFIXES as TAPE_SUFFIXES
 from toxmid.readers import Source, TapeWarning, open_tape, recognise
 from toxmid.readers.base import Format, Identity
@@ -54,7 +54,8 @@ class Job:
     label : str
         The day or month, ``"2024-08-05"`` or ``"2024-08"``; jobs of one market run in the order of their labels.
     files : mapping of str to tuple of Path
-        Files by kind, each in the order of time; ``"reference"`` (trades of another venue) may be among them.
+        Files by kind, each in the order of time; ``"reference"`` and ``"reference:<venue>"`` (trades of other venues)
+        may be among them.
     venue : str, optional
         As the files write it.
 
@@ -98,7 +99,7 @@ class _Found:
 
 
 def pair_files(
-    source: Source | Mapping[Kind, Source],
+    source: Source | Mapping[Any, Source],
     *,
     kinds: Iterable[Kind] = REPLAYED,
     formats: str | Iterable[str] | Mapping[str, str] | None = None,
@@ -109,7 +110,8 @@ def pair_files(
     Parameters
     ----------
     source : path, glob, folder, or list of them; or a mapping of kind to such sources
-        Folders are searched with all folders below them. In a mapping the files of each kind are used for that only.
+        Folders are searched with all folders below them. In a mapping the files of each kind are used for that only;
+        ``"reference"``, or ``"reference:<venue>"``, are trades of other venues, which join the job of their day.
     kinds : iterable of str
         Kinds to use, those that a replay takes when left out; others are passed over.
     formats : str, iterable of str, or mapping, optional
@@ -149,7 +151,10 @@ def pair_files(
     binance-delivery_AVAXUSD_PERP/2025-10-10 trades liquidations
     """
     sources: list[tuple[tuple[Kind, ...], Source]]
+    elsewhere: dict[str, Source] = {}
     if isinstance(source, Mapping):
+        elsewhere = {name: files for name, files in source.items() if input_of(name) == "reference"}
+        source = {kind: files for kind, files in source.items() if kind not in elsewhere}
         wanted = _known_kinds(source)
         sources = [((kind,), files) for kind, files in source.items()]
     else:
@@ -164,6 +169,9 @@ def pair_files(
     if not found:
         raise FileError("none of the files holds what was asked for", expected=", ".join(wanted))
     jobs = [job for market in _markets(found) for job in _jobs(market)]
+    for name, files in elsewhere.items():
+        format = formats_by_input(formats).get("reference") if isinstance(formats, str | Mapping) else None
+        jobs = _with_reference(jobs, name, tapes_of(files), format)
     return sorted(jobs, key=lambda job: (job.market, job.label))
 
 
@@ -376,6 +384,24 @@ def _jobs(files: Sequence[_Found]) -> list[Job]:
     usable = [job for job in sorted(jobs, key=lambda job: job.label) if _can_start(job)]
     _warn_of_holes(usable)
     return usable
+
+
+def _with_reference(jobs: Sequence[Job], name: str, files: Sequence[Path], format: str | None) -> list[Job]:
+    """The jobs with the files of another venue, each where its day is."""
+    by_label: dict[str, list[Path]] = {}
+    labels = {job.label for job in jobs}
+    for path in files:
+        label = _label(path, "trades", format)
+        label = label if label in labels else label[: len("2024-08")]
+        if label not in labels:
+            warnings.warn(f"{path}: of a day without a tape, and passed over", TapeWarning, stacklevel=3)
+        by_label.setdefault(label, []).append(path)
+    return [
+        replace(job, files={**job.files, name: tuple(sorted(by_label[job.label], key=_natural))})
+        if job.label in by_label
+        else job
+        for job in jobs
+    ]
 
 
 def _by_kind(label: str, files: Sequence[_Found]) -> dict[str, tuple[Path, ...]]:

@@ -17,6 +17,7 @@ __all__ = ["summarise"]
 
 _MOST_EPISODES = 8
 _TEN_SECONDS = 10 * 10**9
+_NOUNS = (("bars", "bar"), ("buckets", "bucket"), ("events", "episode"))
 
 
 def _moment(time: dt.datetime | None) -> str:
@@ -42,6 +43,10 @@ def _market(replay: Replay) -> str:
             facts.append(f"{field.replace('_', ' ')} {value:g} ({instrument.origin[field]})")
     facts.append("inverse" if instrument.inverse else "linear")
     return f"{name}: {', '.join(facts)}"
+
+
+def _count(table: pl.DataFrame, noun: str) -> str:
+    return f"{table.height:,} {noun}{'' if table.height == 1 else 's'}"
 
 
 def _nothing(replay: Replay) -> str:
@@ -124,7 +129,7 @@ def summarise(replay: Replay) -> str:
         ("market", _market(replay)),
         ("period", f"{_moment(first)} to {_moment(last)} UTC" if bars.height else _nothing(replay)),
         ("rows", f"{replay.counts['rows_read']:,} read, {replay.counts['rows_used']:,} used{_rejected(replay)}"),
-        ("tables", f"{bars.height:,} bars, {replay.buckets.height:,} buckets, {replay.events.height:,} episodes"),
+        ("tables", ", ".join(_count(getattr(replay, table), noun) for table, noun in _NOUNS)),
         ("regimes", ", ".join(f"{name} {n / bars.height:.1%}" for name, n in sorted(regimes.items())) or "none"),
         ("episodes", kinds),
         ("VPIN rank", f"above 99 % in {_share(ranks > 0.99):.1%} of ranked bars" if ranks.len() else "not ready"),

@@ -402,6 +402,35 @@ def test_a_replay_day_by_day_goes_on_where_it_was_killed(
     assert not out.with_name("out.parts").exists()
 
 
+@pytest.mark.parametrize("named", [False, True], ids=["one venue", "venues by name"])
+@pytest.mark.filterwarnings("ignore:.*has no quotes on")
+def test_other_venues_are_the_same_by_day(tapes: Path, tmp_path: Path, named: bool) -> None:
+    whole, out, folder = tmp_path / "whole", tmp_path / "out", tmp_path / "tapes"
+    folder.mkdir()
+    for day in DAYS[1:]:  # one venue is not there on the first day
+        name = f"{VENUE}_trades_{day}_CCCUSDT.csv.gz"
+        (folder / name).write_bytes((tapes / name).read_bytes())
+    others = {"kraken": str(tapes / "*_trades_*_AAAUSDT.csv.gz"), "coinbase": str(folder)}
+    given = [f"{name}={files}" for name, files in others.items()] if named else [others["kraken"]]
+    words = ["replay", "-q", "--trades", str(tapes / "*_trades_*_BBBUSDT.csv.gz")]
+    words += [word for text in given for word in ("--reference", text)]
+    runner = CliRunner()
+    for target, arguments in ((whole, []), (out, ["--by-day"])):
+        done = runner.invoke(cli, [*words, *arguments, "--out", str(target)])
+        assert done.exit_code == 0, done.output
+    assert contents(out) == contents(whole)
+    assert toxmid.Replay.load(out).bars["reference_mid"].null_count() < 600
+    assert len(output.load_manifest(out)["references"]) == len(given)
+
+
+def test_a_day_of_another_venue_without_a_tape_is_said(tapes: Path) -> None:
+    own = tapes / f"{VENUE}_trades_{DAYS[1]}_BBBUSDT.csv.gz"
+    others = [str(tapes / f"{VENUE}_trades_{day}_AAAUSDT.csv.gz") for day in DAYS[:2]]
+    with pytest.warns(TapeWarning, match=rf"{DAYS[0]}_AAAUSDT.*of a day without a tape"):
+        (job,) = pair_files({"trades": own, "reference": others})
+    assert job.files["reference"] == (Path(others[1]),)
+
+
 # --- a liquidation feed that begins late, or never speaks ------------------------------------------------------------
 
 

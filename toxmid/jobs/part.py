@@ -19,7 +19,7 @@ from toxmid import output
 from toxmid.disk import PARTIAL, exclusive, naming
 from toxmid.errors import DataError, FileError, ToxmidError
 from toxmid.instrument import Instrument
-from toxmid.merging import INPUTS, formats_by_input
+from toxmid.merging import INPUTS, formats_by_input, input_of
 from toxmid.pairing import Job
 from toxmid.params import Params
 from toxmid.readers import Moment, open_tape
@@ -146,7 +146,7 @@ def _there_or_done(job: Job, out: Path, settings: Settings, last: bool, state: b
     path = part_path(out, job)
     _check_market(job, settings)
     arguments: dict[str, Any] = {
-        **{kind: list(files) for kind, files in job.files.items()},
+        **_inputs(job),
         "params": settings.params,
         "instrument": settings.instrument(job),
         "state": state,
@@ -169,6 +169,18 @@ def _there_or_done(job: Job, out: Path, settings: Settings, last: bool, state: b
     return Part(job, path, "done", rows, state=result.state, digest=_digest(result.state))
 
 
+def _inputs(job: Job) -> dict[str, Any]:
+    """Files as `toxmid.replay` takes them; those of other venues by name, where they have one."""
+    inputs: dict[str, Any] = {}
+    for name, files in job.files.items():
+        kind, _, venue = name.partition(":")
+        if venue:
+            inputs.setdefault(kind, {})[venue] = list(files)
+        else:
+            inputs[kind] = list(files)
+    return inputs
+
+
 def _digest(state: bytes) -> str:
     return hashlib.sha256(state).hexdigest()
 
@@ -188,7 +200,7 @@ def _state_after(part: Part, out: Path) -> bytes:
 def _check_market(job: Job, settings: Settings) -> None:
     """Refuse files of another market: going on from the state of one with the tape of another gives numbers, too."""
     for kind, files in job.files.items():
-        if kind == "reference":
+        if input_of(kind) == "reference":
             continue
         format = formats_by_input(settings.format).get(kind)
         said = open_tape(files, INPUTS[kind], format=format, instrument=settings.instrument(job)).instrument.symbol

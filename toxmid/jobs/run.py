@@ -19,7 +19,7 @@ from toxmid.instrument import Instrument
 from toxmid.jobs.cluster import run_on_cluster
 from toxmid.jobs.part import Part, Settings
 from toxmid.jobs.pool import run_here, run_in_processes
-from toxmid.merging import INPUTS, formats_by_input
+from toxmid.merging import INPUTS, formats_by_input, input_of
 from toxmid.pairing import Job
 from toxmid.params import Params
 from toxmid.progress import Progress, format_count, format_seconds
@@ -204,7 +204,7 @@ def _chains(jobs: Iterable[Job]) -> list[list[Job]]:
     """Jobs by market, each in the order of its labels."""
     chains: dict[str, list[Job]] = {}
     for job in jobs:
-        unknown = sorted(job.files.keys() - INPUTS.keys())
+        unknown = sorted({name for name in job.files if input_of(name) not in INPUTS})
         if unknown:
             raise ParameterError("no such input", column=job.name, found=unknown, expected=", ".join(INPUTS))
         if not _FOLDER.fullmatch(job.market) or not _FOLDER.fullmatch(job.label):

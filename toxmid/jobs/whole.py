@@ -87,11 +87,14 @@ def _manifest(parts: Sequence[Replay], counts: dict[str, Any]) -> dict[str, Any]
     inputs = [entry for part in parts for entry in part.manifest["inputs"]]
     order = list(INPUTS)
     names = ("instrument", "warm_up", "open_bucket", "first_bucket", "open_episodes", "memory", "liquidation_feed")
-    ended = {name: last[name] for name in names}
+    ended = {name: last[name] for name in (*names, *(["references"] if "references" in last else []))}
+    venues = list(dict.fromkeys(entry.get("venue") for entry in inputs))
     return {
         **{name: value for name, value in first.items() if name not in ("state", "rows")},
         **ended,
-        "inputs": sorted(inputs, key=lambda entry: order.index(entry["kind"])),
+        "inputs": sorted(
+            inputs, key=lambda entry: (order.index(entry["kind"]), venues.index(entry.get("venue")))
+        ),
         "request": {**first["request"], "finish": last["request"]["finish"], "silent_feed": None},
         "counts": counts,
     }
