@@ -204,6 +204,7 @@ def replay(
         options = {"start": start, "end": end, "sort": sort, "allow_partial": allow_partial, "format": format}
         result, parts = _by_day(sources, out, dask, params, instrument, options, symbol, quiet)
         result.save(out, overwrite=True)
+        _note(f"wrote {out}", quiet)
         if dask is None:
             shutil.rmtree(parts)  # the days are in the result now
         else:

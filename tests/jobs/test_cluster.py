@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
+from toxmid.cli import cli
 from toxmid.errors import FileError, ParameterError
 from toxmid.jobs import Job, Part, run_jobs
 
@@ -86,6 +88,15 @@ def test_a_client_of_the_user_is_used_and_stays_open(cluster: Any, jobs: list[Jo
     assert [part.status for part in second] == ["there"] * len(one)
     expected = {name: data for name, data in contents(reference).items() if name.startswith(one[0].market)}
     assert contents(out) == expected
+
+
+def test_the_command_on_a_cluster_writes_what_it_writes_here(cluster: Any, tapes: Path, out: Path) -> None:
+    words = ["replay", str(tapes / "*BBBUSDT*"), "-q"]
+    here = out.with_name("here")
+    for target, arguments in ((here, []), (out, ["--dask", cluster.scheduler_address])):
+        done = CliRunner().invoke(cli, [*words, "--out", str(target), *arguments])
+        assert done.exit_code == 0, done.output
+    assert contents(out) == contents(here)
 
 
 def test_a_bad_file_ends_its_market_and_no_other(cluster: Any, jobs: list[Job], out: Path, tmp_path: Path) -> None:
