@@ -21,8 +21,8 @@ from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
 
 from toxmid.errors import DataError, FileError
-from toxmid.steps.book cimport (ASK, BID, Book, Rows, Side, Table, side_top, book_break, book_init, book_judge, book_pass,
-                                book_price, book_refusal, book_row, book_will_move, rows_find, rows_put, side_next, side_size)
+from toxmid.steps.book cimport (ASK, BID, GROUP, Book, Rows, Side, Table, side_top, book_break, book_init, book_judge,
+                                book_price, book_refusal, book_row, book_will_move, rows_find, rows_group_end, rows_pass, rows_put, side_next, side_size)
 from toxmid.steps.branching cimport branching_init
 from toxmid.steps.bulk cimport Bulk, bulk_add, bulk_advance, bulk_init, student
 from toxmid.steps.calm cimport calm_init
@@ -61,7 +61,7 @@ cdef dict RULE_CODES = {
 
 cdef enum:
     MAX_BLOCKS = 160
-    LAYOUT = 6                  # raised whenever the meaning of the state changes: older snapshots are refused
+    LAYOUT = 7                  # raised whenever the meaning of the state changes: older snapshots are refused
 
 OTHER_VENUE_LIMIT = OTHER_VENUES
 
@@ -662,7 +662,7 @@ cdef list _levels(const Book *b, int side, Py_ssize_t limit):
     """Levels of one side, best first, as (price, size); as far as the window of near levels reaches."""
     cdef const Side *s = &b.sides[BID if side > 0 else ASK]
     cdef int64_t tick = side_top(s)
-    cdef bint more = s.count > 0
+    cdef bint more = s.words > 0
     levels = []
     while more and (limit < 0 or len(levels) < limit):
         levels.append((book_price(b, tick), side_size(s, tick)))
@@ -736,11 +736,15 @@ cdef class BookCore:
     cdef int _put_rows(self, const Table *t, Rows *rows) noexcept nogil:
         cdef int code = 0
         while rows.next < rows.stop and code == 0:
-            if t.ts[rows.next] != self.now:
-                code = book_pass(&self.state, &self.counts)
+            if (rows.next - rows.first) % GROUP == 0:
+                rows_pass(&self.state, t, rows, &self.counts)
+            if rows.next == rows.stop:
+                break
+            if t.ts[rows.next] != self.state.message_ts:
+                code = book_judge(&self.state, &self.counts)
             if code == 0:
-                code = rows_put(&self.state, t, rows, &self.counts, True)
-                self.now = self.state.message_ts
+                code = rows_put(&self.state, t, rows, rows_group_end(rows), &self.counts)
+        self.now = self.state.message_ts
         return code
 
     def run(self, dict book):

@@ -37,16 +37,22 @@ cdef extern from *:
     #include <math.h>
     #include <stdint.h>
     #include <string.h>
-    /* Codes of n rows, see `Rows`; 1 if their times are in order, every price positive, at most `most_price`, and on the grid as it stands,
+    #define TOXMID_NOWHERE (-((int64_t) 1 << 62))
+    /* The greater of each two of 2 n numbers. */
+    #define TOXMID_HALVE(from, to, n) \
+        for (i = 0; i < (n); i++) \
+            (to)[i] = (from)[2 * i] > (from)[2 * i + 1] ? (from)[2 * i] : (from)[2 * i + 1];
+    /* Codes and tops of n rows, see `Rows`; 1 if their times are in order, every price positive, at most `most_price`, and on the grid as it stands,
        every size a size, every side a side, no row after a gap, and all or none of a snapshot; else 0. NULL: a column of zeros.
        Without a branch or a conversion, as in lots.pxd: positive doubles are ordered like their bits, and conditions are signs. */
     TOXMID_WIDE
     static int toxmid_count_rows(const int64_t *ts, const double *price, const double *size, const int8_t *side,
                                  const uint8_t *snapshot, const uint8_t *gap, int64_t n, double per_unit, double most_price,
-                                 uint64_t *codes) {
+                                 uint64_t *codes, int64_t *bid_tops, int64_t *ask_tops) {
         const double magic = 6755399441055744.0, most_steps = 1e15;
         const double least_price = 1e-15, most_size = 1e18;      /* is_price and is_size of codes.pxd */
         uint64_t base, low, high, steps_top, size_top;
+        int64_t bids[256], asks[256], pairs[128], fours[64];
         int64_t bad = 0, i;
         uint8_t no_side = 0, marked = 0, plain = 0;
         memcpy(&base, &magic, 8);
@@ -81,6 +87,19 @@ cdef extern from *:
             codes[i] |= ts[i] != ts[i - 1] ? 2 : 0;
         for (i = 0; i < n; i++)
             codes[i] |= (uint64_t) (int64_t) side[i] & 4;
+        for (i = 0; i < n; i++) {
+            int64_t tick = (int64_t) (codes[i] >> 3);
+            bids[i] = (codes[i] & 5) == 1 ? tick : TOXMID_NOWHERE;
+            asks[i] = (codes[i] & 5) == 5 ? -tick : TOXMID_NOWHERE;
+        }
+        TOXMID_HALVE(bids, pairs, n / 2)
+        TOXMID_HALVE(pairs, fours, n / 4)
+        TOXMID_HALVE(fours, pairs, n / 8)
+        TOXMID_HALVE(pairs, bid_tops, n / 16)
+        TOXMID_HALVE(asks, pairs, n / 2)
+        TOXMID_HALVE(pairs, fours, n / 4)
+        TOXMID_HALVE(fours, pairs, n / 8)
+        TOXMID_HALVE(pairs, ask_tops, n / 16)
         for (i = 0; i < n; i++)
             no_side |= (side[i] != 1) & (side[i] != -1);
         if (snapshot)
@@ -96,7 +115,8 @@ cdef extern from *:
     """
     bint count_rows "toxmid_count_rows"(const int64_t *ts, const double *price, const double *size, const int8_t *side,
                                         const uint8_t *snapshot, const uint8_t *gap, int64_t n, double per_unit,
-                                        double most_price, uint64_t *codes) noexcept nogil
+                                        double most_price, uint64_t *codes, int64_t *bid_tops,
+                                        int64_t *ask_tops) noexcept nogil
 
 cdef enum:
     BID = 0
@@ -105,11 +125,9 @@ cdef enum:
     MAX_WINDOW = 1048576
     MIN_TABLE = 256             # slots of the hash table of far levels; a power of two
     MOST_ROWS = 256             # rows whose ticks are found together
+    GROUP = 16                  # of them, rows of which it is known how near they come to the other side
 
 cdef extern from *:
-    """
-    #define TOXMID_NOWHERE (-((int64_t) 1 << 62))
-    """
     const int64_t NOWHERE "TOXMID_NOWHERE"      # the front of a side without levels: any other is farther
 
 cdef struct FarLevel:
@@ -121,7 +139,8 @@ cdef struct Side:
     int64_t base                # tick of the first slot of the window
     int64_t window              # slots; 0: no level yet
     int64_t front               # no tick times sign is greater; that of the best level once the message has been judged
-    int64_t count               # occupied ticks inside the window
+    int64_t words               # words of `bits` with an occupied tick
+    int64_t reach               # slots where a row changes nothing but its own level: the window, 0 while no level is in it
     int64_t far_count
     Block sizes                 # double[window]
     Block bits                  # uint64[window / 64]: occupied ticks
@@ -156,6 +175,7 @@ cdef struct Rows:               # rows of a table that can be taken without anot
     int64_t next, stop          # row to be taken next; row behind the last
     int64_t first               # row of the first code
     int64_t single              # up to here rows are taken one by one
+    int64_t tops[2][16]         # by side: the best tick times sign that a group sets, of groups that are whole
     uint64_t codes[256]         # 8 tick + 4 if an ask + 2 if later than the row before + 1 if a level is set, 0 if deleted
 
 
@@ -189,8 +209,16 @@ cdef inline bint _better(const Side *s, int64_t tick, int64_t than) noexcept nog
 
 
 cdef inline void _mark_word(Side *s, int64_t word, uint64_t occupied) noexcept nogil:
+    """A word of `bits` was empty, or is: note that, and whether the window is."""
     cdef uint64_t *group = &(<uint64_t *> s.groups.data)[word >> 6]
-    group[0] = (group[0] & ~(<uint64_t> 1 << (word & 63))) | occupied << (word & 63)
+    cdef uint64_t was = group[0] >> (word & 63) & 1
+    if was == occupied:
+        return
+    group[0] ^= <uint64_t> 1 << (word & 63)
+    s.words += <int64_t> occupied - <int64_t> was
+    s.reach = s.window if s.words else 0
+    if s.words == 0:
+        s.front = -NOWHERE      # so that nobody takes it for a side without anything to see to
 
 
 cdef inline uint64_t _mark(Side *s, int64_t slot, uint64_t stands) noexcept nogil:
@@ -257,6 +285,15 @@ cdef inline int64_t _slot_below(const Side *s, int64_t slot) noexcept nogil:
     return (word << 6) + high_bit(bits[word])
 
 
+cdef inline int64_t _count_levels(const Side *s) noexcept nogil:
+    """Levels inside the window."""
+    cdef int64_t count = 0, slot = _slot_above(s, 0) if s.words else -1
+    while slot >= 0:
+        count += 1
+        slot = _slot_above(s, slot + 1)
+    return count
+
+
 cdef inline bint side_next(const Side *s, int64_t *tick) noexcept nogil:
     """Move `tick` to the first level at or behind it (away from the market), inside the window; False: there is none."""
     cdef int64_t slot = _slot_below(s, tick[0] - s.base) if s.sign > 0 else _slot_above(s, tick[0] - s.base)
@@ -264,24 +301,25 @@ cdef inline bint side_next(const Side *s, int64_t *tick) noexcept nogil:
     return slot >= 0
 
 
+cdef inline uint64_t _set_level(Side *s, int64_t slot, double size, uint64_t stands) noexcept nogil:
+    """What a row does to a slot of the window: a level of that size stands there (1), or none (0); did one before?"""
+    (<double *> s.sizes.data)[slot] = size
+    return _mark(s, slot, stands)
+
+
 cdef inline uint64_t _put_near(Side *s, int64_t tick, double size) noexcept nogil:
     """Set (size > 0) or delete (size == 0) a level inside the window; was there one before?"""
     cdef uint64_t stands = size > 0
-    cdef uint64_t stood = _mark(s, tick - s.base, stands)
-    (<double *> s.sizes.data)[tick - s.base] = size
-    s.count += <int64_t> (stands - stood)
-    if unlikely(s.count == 0):
-        s.front = -NOWHERE      # so that nobody takes it for a side without anything to see to
-        return stood
+    cdef uint64_t stood = _set_level(s, tick - s.base, size, stands)
     s.front = max_of(s.front, ((tick * s.sign ^ NOWHERE) & -<int64_t> stands) ^ NOWHERE)
     return stood
 
 
 cdef inline int64_t side_top(const Side *s) noexcept nogil:
     """Tick of the best level inside the window; behind every tick where there is none."""
-    cdef int64_t tick = (s.front if s.count else NOWHERE) * s.sign
+    cdef int64_t tick = (s.front if s.words else NOWHERE) * s.sign
     cdef int64_t slot = tick - s.base
-    if s.count and not (<const uint64_t *> s.bits.data)[slot >> 6] >> (slot & 63) & 1:
+    if s.words and not (<const uint64_t *> s.bits.data)[slot >> 6] >> (slot & 63) & 1:
         side_next(s, &tick)
     return tick
 
@@ -430,7 +468,7 @@ cdef inline int _lay_window(Side *s, int64_t base, int64_t window) noexcept nogi
     memset(s.groups.data, 0, s.groups.used)
     s.base = base
     s.window = window
-    s.count = 0
+    s.words = s.reach = 0
     s.front = NOWHERE
     return 0
 
@@ -454,7 +492,7 @@ cdef inline int64_t _unload(const Side *s, FarLevel *out) noexcept nogil:
 
 cdef inline int _relay(Side *s, int64_t centre, int64_t window, int64_t factor) noexcept nogil:
     """Lay the window around `centre`; `factor` > 1 when ticks have become finer by it."""
-    cdef FarLevel *levels = <FarLevel *> malloc((s.count + s.far_count + 1) * sizeof(FarLevel))
+    cdef FarLevel *levels = <FarLevel *> malloc((_count_levels(s) + s.far_count + 1) * sizeof(FarLevel))
     cdef int64_t i, n
     cdef uint64_t stood = 0
     cdef int code
@@ -480,7 +518,7 @@ cdef inline int _fetch_far(Side *s) noexcept nogil:
     cdef const FarLevel *table = <const FarLevel *> s.far.data
     cdef int64_t i, best = 0
     cdef bint any = False
-    if s.count or s.far_count == 0:
+    if s.words or s.far_count == 0:
         return 0
     for i in range(s.far.used // <int64_t> sizeof(FarLevel)):
         if table[i].size > 0 and (not any or _better(s, table[i].tick, best)):
@@ -499,12 +537,12 @@ cdef inline int _place(Side *s, int64_t tick, double size, uint64_t *stood) noex
         code = _fetch_far(s)        # a far level may be better than the new one
     if code < 0:
         return code
-    if s.count == 0:
+    if s.words == 0:
         s.front = NOWHERE
     if _inside(s, tick):
         stood[0] = _put_near(s, tick, size)
         return 0
-    if size > 0 and (s.count == 0 or tick * s.sign > s.front):
+    if size > 0 and (s.words == 0 or tick * s.sign > s.front):
         code = _relay(s, tick, s.window, 1)
         if code == 0:
             stood[0] = _put_near(s, tick, size)
@@ -532,7 +570,7 @@ cdef inline double _near_depth(const Side *s) noexcept nogil:
     """Base coin up to the limit of what is counted; NaN while there is none."""
     if s.near_price != s.near_price:
         return NAN
-    if s.count == 0:
+    if s.words == 0:
         return 0.0
     if s.sign > 0:
         return slots_sum(s, s.near - s.base, side_top(s) - s.base) + far_sum(s, s.near)
@@ -598,7 +636,7 @@ cdef inline int64_t _remove_stale(Book *b, int which, int64_t limit) noexcept no
     cdef const FarLevel *table = <const FarLevel *> s.far.data
     cdef int64_t tick = side_top(s)
     cdef int64_t i = 0, removed = 0
-    cdef bint more = s.count > 0
+    cdef bint more = s.words > 0
     while more and not _better(s, limit, tick):
         if not _is_touched(b, which, tick):
             if _is_near(s, tick):
@@ -638,9 +676,9 @@ cdef inline void _repair(Book *b, Tally *tally) noexcept nogil:
 cdef inline int _look_up(Book *b) noexcept nogil:
     """Find the best level of both sides, far from where it was if need be."""
     cdef int code = 0
-    if unlikely(b.sides[BID].count == 0):
+    if unlikely(b.sides[BID].words == 0):
         code = _fetch_far(&b.sides[BID])
-    if unlikely(b.sides[ASK].count == 0) and code == 0:
+    if unlikely(b.sides[ASK].words == 0) and code == 0:
         code = _fetch_far(&b.sides[ASK])
     b.sides[BID].front = side_top(&b.sides[BID])
     b.sides[ASK].front = -side_top(&b.sides[ASK])
@@ -651,21 +689,12 @@ cdef inline bint book_will_move(const Book *b) noexcept nogil:
     """Will the judgement of the open message write to the levels? (Else it only closes the message.)"""
     cdef const Side *bids = &b.sides[BID]
     cdef const Side *asks = &b.sides[ASK]
-    return b.open and (_crosses(b) or (bids.count == 0 and bids.far_count > 0) or (asks.count == 0 and asks.far_count > 0))
+    return b.open and (_crosses(b) or (bids.words == 0 and bids.far_count > 0) or (asks.words == 0 and asks.far_count > 0))
 
 
 cdef inline bint _is_quiet(const Book *b) noexcept nogil:
     """Do even the bounds of both sides say that the open message leaves nothing to repair, to fetch, or to count?"""
     return b.sides[BID].front < -b.sides[ASK].front
-
-
-cdef inline int book_pass(Book *b, Tally *tally) noexcept nogil:
-    """The open message has ended, and the next row follows at once: nobody needs to know the best levels in between."""
-    if unlikely(b.replacing or not _is_quiet(b)):
-        return book_judge(b, tally)
-    b.open = b.crossed = False
-    b.touched.used = 0
-    return 0
 
 
 cdef inline int book_judge(Book *b, Tally *tally) noexcept nogil:
@@ -702,7 +731,7 @@ cdef inline int _refine(Book *b, int64_t factor) noexcept nogil:
         if s.near_price == s.near_price:
             s.near *= factor
         if s.window and code == 0:
-            code = _relay(s, (side_top(s) if s.count else s.base + (s.window >> 1)) * factor, s.window, factor)
+            code = _relay(s, (side_top(s) if s.words else s.base + (s.window >> 1)) * factor, s.window, factor)
     return code
 
 
@@ -760,16 +789,21 @@ cdef inline bint _counts_changes(const Book *b) noexcept nogil:
     return b.sides[BID].near_price == b.sides[BID].near_price and not b.replacing
 
 
+cdef inline void _count_near(Side *s, int64_t tick, double size) noexcept nogil:
+    """Count what changes where a level inside the window is to be set or deleted."""
+    _count_change(s, (size - (<double *> s.sizes.data)[tick - s.base]) * <double> _is_near(s, tick))
+
+
 cdef inline uint64_t _change_near(Side *s, int64_t tick, double size, bint counted) noexcept nogil:
     """Set or delete a level inside the window, and count what changes; was there one before?"""
     if counted:
-        _count_change(s, (size - (<double *> s.sizes.data)[tick - s.base]) * <double> _is_near(s, tick))
+        _count_near(s, tick, size)
     return _put_near(s, tick, size)
 
 
 cdef inline bint _is_easy(const Side *s, int64_t tick) noexcept nogil:
     """Is a tick where nothing but its own level changes, as it nearly always is?"""
-    return s.count != 0 and _inside(s, tick)
+    return <uint64_t> (tick - s.base) < <uint64_t> s.reach
 
 
 cdef inline int _change(Side *s, int64_t tick, double size, bint counted, uint64_t *stood) noexcept nogil:
@@ -835,16 +869,15 @@ cdef inline int rows_find(Book *b, const Table *t, int64_t i, int64_t n, Rows *r
     if not b.seeded and b.need_seed and (snapshot == NULL or not snapshot[0]):
         return 0
     if count_rows(&t.ts[i], &t.price[i], &t.size[i], &t.side[i], snapshot, gap, n - i, b.ticks.per_unit,
-                  most if most < 1e15 else 1e15, rows.codes):
+                  most if most < 1e15 else 1e15, rows.codes, rows.tops[BID], rows.tops[ASK]):
         rows.stop = n
     return block_reserve(&b.touched, 8 * MOST_ROWS)
 
 
-cdef inline int rows_put(Book *b, const Table *t, Rows *rows, Tally *tally, bint through) noexcept nogil:
-    """Take the next row and those that follow it in its message; `through`: those of later ones, too, up to a message that
-    leaves something to judge."""
+cdef inline int rows_put(Book *b, const Table *t, Rows *rows, int64_t end, Tally *tally) noexcept nogil:
+    """Take the next row and those that follow it in its message, up to row `end`."""
     cdef const uint64_t *code = &rows.codes[rows.next - rows.first]
-    cdef const uint64_t *stop = &rows.codes[rows.stop - rows.first]
+    cdef const uint64_t *stop = &rows.codes[end - rows.first]
     cdef const double *size = &t.size[rows.next]
     cdef int failed = book_begin(b, t.ts[rows.next], t.snapshot != NULL and t.snapshot[rows.next], tally)
     cdef bint counted = _counts_changes(b)
@@ -852,7 +885,6 @@ cdef inline int rows_put(Book *b, const Table *t, Rows *rows, Tally *tally, bint
     cdef int64_t tick
     cdef uint64_t stood = 0, noted = b.touched.used // 8, unknown = 0
     cdef Side *s
-    through = through and not (b.replacing or b.in_snapshot)
     if failed < 0:
         return failed
     while True:
@@ -867,22 +899,87 @@ cdef inline int rows_put(Book *b, const Table *t, Rows *rows, Tally *tally, bint
         unknown += (code[0] | stood) & 1 ^ 1
         code += 1
         size += 1
-        if unlikely(code == stop or failed < 0):
+        if unlikely(code == stop or failed < 0) or code[0] & 2:
             break
-        if not through:
-            if code[0] & 2:
-                break
-        elif unlikely(code[0] >> 1 & (not _is_quiet(b))):
-            break
-        noted &= (code[0] >> 1 & 1) - 1         # with a later time there is none; no branch on what is random
     tally.used[BOOK] += code - &rows.codes[rows.next - rows.first]
     rows.next = rows.first + (code - rows.codes)
-    if through:
-        b.crossed = b.crossed and t.ts[rows.next - 1] == b.message_ts
-    b.message_ts = t.ts[rows.next - 1]
     b.touched.used = 8 * noted
     tally.deletes_unknown += unknown
     return failed
+
+
+# Most messages leave the best levels apart, whatever the order of their rows: where all levels that a group of rows sets
+# leave them apart, nothing is to be judged inside it, and its rows only change their own levels.
+
+cdef inline int64_t rows_group_end(const Rows *rows) noexcept nogil:
+    """The row behind the group of the next one."""
+    cdef int64_t end = rows.next + GROUP - (rows.next - rows.first) % GROUP
+    return end if end < rows.stop else rows.stop
+
+
+cdef inline bint _raise_fronts(Book *b, const Rows *rows) noexcept nogil:
+    """Let the bounds of both sides hold for the group that comes next as well; False: that needs a look at each message."""
+    cdef int64_t group = (rows.next - rows.first) // GROUP
+    cdef int64_t bid, ask
+    if rows.next + GROUP > rows.stop:
+        return False
+    bid = max_of(b.sides[BID].front, rows.tops[BID][group])
+    ask = max_of(b.sides[ASK].front, rows.tops[ASK][group])
+    if unlikely(bid >= -ask or not _is_easy(&b.sides[BID], bid) or not _is_easy(&b.sides[ASK], -ask)):
+        return False
+    b.sides[BID].front = bid
+    b.sides[ASK].front = ask
+    return True
+
+
+cdef inline void _note_open(Book *b, const Rows *rows, int64_t begin) noexcept nogil:
+    """Rows from `begin` to the next have been taken: note what those of the last message set."""
+    cdef int64_t *touched = <int64_t *> b.touched.data
+    cdef int64_t first = begin - rows.first, stop = rows.next - rows.first
+    cdef int64_t i = stop - 1, noted
+    while i > first and not rows.codes[i] & 2:
+        i -= 1
+    noted = 0 if rows.codes[i] & 2 else b.touched.used // 8
+    for i in range(i, stop):
+        touched[noted] = rows.codes[i] >> 2
+        noted += rows.codes[i] & 1
+    b.touched.used = 8 * noted
+
+
+cdef inline void rows_pass(Book *b, const Table *t, Rows *rows, Tally *tally) noexcept nogil:
+    """From the beginning of a group on take whole groups that leave nothing to judge, as long as such follow."""
+    cdef const uint64_t *code = &rows.codes[rows.next - rows.first]
+    cdef const uint64_t *stop = code
+    cdef const double *size = &t.size[rows.next]
+    cdef int64_t begin = rows.next
+    cdef uint64_t unknown = 0
+    cdef bint counted = _counts_changes(b)
+    cdef Side *s
+    if b.replacing or (t.snapshot != NULL and t.snapshot[begin]):
+        return
+    while code == stop and _raise_fronts(b, rows):
+        stop = code + GROUP
+        while code < stop:
+            s = &b.sides[code[0] >> 2 & 1]
+            if unlikely(not _is_easy(s, code[0] >> 3)):
+                break
+            if counted:
+                _count_near(s, code[0] >> 3, size[0])
+            unknown += (code[0] | _set_level(s, <int64_t> (code[0] >> 3) - s.base, size[0], code[0] & 1)) & 1 ^ 1
+            code += 1
+            size += 1
+        rows.next = rows.first + (code - rows.codes)
+    if rows.next == begin:
+        return
+    tally.used[BOOK] += rows.next - begin
+    tally.deletes_unknown += unknown
+    if t.ts[begin] != b.message_ts or not b.open:
+        b.touched.used = 0
+    _note_open(b, rows, begin)
+    b.open = True
+    b.in_snapshot = False
+    b.crossed = b.crossed and t.ts[rows.next - 1] == b.message_ts
+    b.message_ts = t.ts[rows.next - 1]
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------

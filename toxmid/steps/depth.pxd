@@ -74,7 +74,7 @@ cdef inline void _measure_side(Ladder *l, const Book *b, int which, double mid) 
     cdef int64_t top = near
     cdef double total = 0, asked = -1
     cdef int k
-    if s.count == 0:
+    if s.words == 0:
         for k in range(RUNGS + 1):
             l.depth[which][k] = 0.0
         return
@@ -97,7 +97,7 @@ cdef inline double _mean_price(const Book *b, int which, double size) noexcept n
     cdef const Side *s = &b.sides[which]
     cdef int64_t tick = side_top(s)
     cdef double left = size, paid = 0, here
-    cdef bint more = s.count > 0
+    cdef bint more = s.words > 0
     while more:
         here = (<double *> s.sizes.data)[tick - s.base]
         if here >= left:

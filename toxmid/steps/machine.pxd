@@ -252,7 +252,7 @@ cdef inline double _tick_bps(const Machine *m) noexcept nogil:
 
 cdef inline bint _has_depth(const Machine *m) noexcept nogil:
     """Is there a book whose depth around the mid means something?"""
-    return m.book.sides[BID].count > 0 and m.touch.mid == m.touch.mid and not m.book.crossed
+    return m.book.sides[BID].words > 0 and m.touch.mid == m.touch.mid and not m.book.crossed
 
 
 cdef inline double _move(const Past *then, double log_mid) noexcept nogil:
@@ -293,8 +293,8 @@ cdef inline void _publish_book(Machine *m) noexcept nogil:
     """The book's best levels become the touch."""
     cdef Book *b = &m.book
     cdef int64_t bid_tick = b.sides[BID].front, ask_tick = -b.sides[ASK].front
-    cdef bint has_bid = b.sides[BID].count > 0 and not b.crossed
-    cdef bint has_ask = b.sides[ASK].count > 0 and not b.crossed
+    cdef bint has_bid = b.sides[BID].words > 0 and not b.crossed
+    cdef bint has_ask = b.sides[ASK].words > 0 and not b.crossed
     cdef double bid, ask
     bid = book_price(b, bid_tick) if has_bid else NAN
     ask = book_price(b, ask_tick) if has_ask else NAN
@@ -915,7 +915,7 @@ cdef inline int machine_book_rows(Machine *m, const Table *t, Rows *rows, int64_
         if code == 0 and m.order.open:
             code = _finish_order(m)
         if code == 0:
-            code = rows_put(&m.book, t, rows, &m.tally, False)
+            code = rows_put(&m.book, t, rows, rows.stop, &m.tally)
     return code
 
 
