@@ -946,33 +946,42 @@ cdef inline void _note_open(Book *b, const Rows *rows, int64_t begin) noexcept n
     b.touched.used = 8 * noted
 
 
+cdef inline int64_t _put_group(Side **sides, const uint64_t *codes, const double *size, bint counted,
+                               uint64_t *known) noexcept nogil:
+    """Take the rows of a group as long as they only change their own levels; how many. `known` counts all but deletes of what
+    was not there."""
+    cdef Side *s
+    cdef uint64_t code
+    cdef int64_t i, slot
+    for i in range(GROUP):
+        code = codes[i]
+        s = sides[code >> 2 & 1]
+        slot = <int64_t> (code >> 3) - s.base
+        if unlikely(<uint64_t> slot >= <uint64_t> s.reach):
+            return i
+        if counted:
+            _count_near(s, code >> 3, size[i])
+        known[0] += (_set_level(s, slot, size[i], code & 1) | code) & 1
+    return GROUP
+
+
 cdef inline void rows_pass(Book *b, const Table *t, Rows *rows, Tally *tally) noexcept nogil:
     """From the beginning of a group on take whole groups that leave nothing to judge, as long as such follow."""
-    cdef const uint64_t *code = &rows.codes[rows.next - rows.first]
-    cdef const uint64_t *stop = code
-    cdef const double *size = &t.size[rows.next]
-    cdef int64_t begin = rows.next
-    cdef uint64_t unknown = 0
+    cdef int64_t begin = rows.next, taken = GROUP
+    cdef uint64_t known = 0
     cdef bint counted = _counts_changes(b)
-    cdef Side *s
+    cdef Side *sides[2]
     if b.replacing or (t.snapshot != NULL and t.snapshot[begin]):
         return
-    while code == stop and _raise_fronts(b, rows):
-        stop = code + GROUP
-        while code < stop:
-            s = &b.sides[code[0] >> 2 & 1]
-            if unlikely(not _is_easy(s, code[0] >> 3)):
-                break
-            if counted:
-                _count_near(s, code[0] >> 3, size[0])
-            unknown += (code[0] | _set_level(s, <int64_t> (code[0] >> 3) - s.base, size[0], code[0] & 1)) & 1 ^ 1
-            code += 1
-            size += 1
-        rows.next = rows.first + (code - rows.codes)
+    sides[BID] = &b.sides[BID]
+    sides[ASK] = &b.sides[ASK]
+    while taken == GROUP and _raise_fronts(b, rows):
+        taken = _put_group(sides, &rows.codes[rows.next - rows.first], &t.size[rows.next], counted, &known)
+        rows.next += taken
     if rows.next == begin:
         return
     tally.used[BOOK] += rows.next - begin
-    tally.deletes_unknown += unknown
+    tally.deletes_unknown += rows.next - begin - <int64_t> known
     if t.ts[begin] != b.message_ts or not b.open:
         b.touched.used = 0
     _note_open(b, rows, begin)
