@@ -394,6 +394,62 @@ def test_chunks_of_all_lengths(length: int) -> None:
         check_same(columns, Params(), None, range(3, 2500, length))
 
 
+def restless(seed: int) -> Columns:
+    """Rows at every distance from a mid that wanders and jumps, in messages of all lengths: sides that touch, cross, run
+    empty and come back elsewhere, far levels, snapshots in the middle of a block, sides that one message clears."""
+    rng = np.random.default_rng(seed)
+    n, kind = 1500, seed % 4
+    side = rng.choice(np.array([-1, 1], np.int8), n)
+    steps = rng.integers(-1, 2, n) * (rng.random(n) < (0.02, 0.3, 0.05, 0.1)[kind])
+    jumps = rng.choice([0, 30_000, -30_000, 500], n, p=[0.997, 0.001, 0.001, 0.001]) if kind == 1 else 0
+    mid = 200_000 + np.cumsum(steps + jumps)
+    tick = mid - side * (rng.geometric((0.02, 0.2, 0.5, 0.05)[kind], n) - rng.integers(0, 2))
+    tick = np.where(rng.random(n) < (0, 0.005, 0.001, 0.02)[kind], tick - 15_000 * side.astype(int), tick)
+    size = np.where(rng.random(n) < (0.35, 0.45, 0.5, 0.3)[kind], 0.0, rng.integers(1, 50, n) / 10)
+    ts = START + np.cumsum(rng.random(n) < (0.25, 0.5, 1.0, 0.02)[kind]) * 1000
+    snapshot = np.isin(ts, rng.choice(ts, 2)) if kind != 2 else np.zeros(n, np.bool_)
+    for at in rng.integers(100, n, 2):  # what was set last on one side goes
+        recent = np.arange(max(0, at - 40), at)
+        of_side = recent[side[recent] == side[at]][: n - at]
+        where = slice(at, at + len(of_side))
+        side[where], tick[where], size[where] = side[at], tick[of_side], 0.0
+        ts[where] = ts[at]
+    ts = np.maximum.accumulate(ts)
+    columns = {"ts": ts, "side": side, "price": tick / 100, "size": size, "snapshot": snapshot.astype(np.uint8)}
+    return {name: np.ascontiguousarray(column) for name, column in columns.items()}
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_whole_blocks_against_two_dicts(seed: int) -> None:
+    """Most messages are taken without a look at each: the same levels and counts as when each is judged."""
+    columns, rng = restless(seed), np.random.default_rng(seed)
+    ends = np.flatnonzero(np.diff(columns["ts"])) + 1
+    shown = {*rng.choice(ends, min(12, len(ends)), replace=False).tolist(), len(columns["ts"])}
+    cuts = sorted(shown | set(rng.integers(0, 1500, 4).tolist()))
+    alone, book = BookCore(0.01, seed % 3 == 0), Book(need_snapshot=seed % 3 == 0)
+    table = list(zip(*(columns[name].tolist() for name in ("ts", "side", "price", "size", "snapshot")), strict=True))
+    now = 0
+    for begin, end in pairwise([0, *cuts]):
+        for ts, *row in table[begin:end]:
+            if ts != now:
+                book.judge()
+            now = ts
+            book.row(row[0], row[1], row[2], bool(row[3]))
+        alone.run({name: column[begin:end] for name, column in columns.items()})
+        if end not in shown:
+            continue
+        alone.settle()
+        book.judge()
+        for side in (BID, ASK):
+            levels, ladder = alone.levels(side), book.ladder(side)
+            assert levels == ladder[: len(levels)]
+            assert bool(levels) == bool(ladder)
+        tally = alone.tally()
+        assert (tally["books_repaired"], tally["levels_removed"]) == (book.repaired, book.removed)
+        assert (tally["books_crossed"], tally["book_resets"]) == (book.left_crossed, book.resets)
+        assert (tally["deletes_unknown"], tally["used"]["book"]) == (book.unknown_deletes, book.used)
+
+
 def spoil(columns: Columns, at: int, kind: str) -> None:
     """Make one row what cannot be taken together with its neighbours."""
     single = {

@@ -12,7 +12,7 @@ from libc.math cimport NAN, fabs
 from libc.stdint cimport int8_t, int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
-from toxmid.steps.codes cimport BAD_PRICE, BAD_SIDE, BAD_SIZE, BOOK, ERR_MEMORY, Tally, is_price, is_size, unlikely
+from toxmid.steps.codes cimport BAD_PRICE, BAD_SIDE, BAD_SIZE, BOOK, ERR_MEMORY, Tally, fetch, is_price, is_size, unlikely
 from toxmid.steps.grid cimport Grid, grid_init, grid_steps, on_grid_now
 from toxmid.steps.memory cimport Block, block_reserve
 
@@ -60,9 +60,6 @@ cdef extern from *:
         memcpy(&high, &most_price, 8);
         memcpy(&steps_top, &most_steps, 8);
         memcpy(&size_top, &most_size, 8);
-        TOXMID_FETCH(&ts[n], 8 * n);
-        TOXMID_FETCH(&price[n], 8 * n);
-        TOXMID_FETCH(&size[n], 8 * n);
         for (i = 1; i < n; i++)
             bad |= (int64_t) ((uint64_t) ts[i] - (uint64_t) ts[i - 1]);
         for (i = 0; i < n; i++) {
@@ -874,6 +871,13 @@ cdef inline int rows_find(Book *b, const Table *t, int64_t i, int64_t n, Rows *r
     return block_reserve(&b.touched, 8 * MOST_ROWS)
 
 
+cdef inline void _fetch_rows(const Table *t, int64_t i) noexcept nogil:
+    """Let eight rows come into the cache while others are taken."""
+    fetch(&t.ts[i])
+    fetch(&t.price[i])
+    fetch(&t.size[i])
+
+
 cdef inline int rows_put(Book *b, const Table *t, Rows *rows, int64_t end, Tally *tally) noexcept nogil:
     """Take the next row and those that follow it in its message, up to row `end`."""
     cdef const uint64_t *code = &rows.codes[rows.next - rows.first]
@@ -887,6 +891,7 @@ cdef inline int rows_put(Book *b, const Table *t, Rows *rows, int64_t end, Tally
     cdef Side *s
     if failed < 0:
         return failed
+    _fetch_rows(t, rows.next + 2 * MOST_ROWS)
     while True:
         tick = code[0] >> 3
         s = &b.sides[code[0] >> 2 & 1]
@@ -976,6 +981,8 @@ cdef inline void rows_pass(Book *b, const Table *t, Rows *rows, Tally *tally) no
     sides[BID] = &b.sides[BID]
     sides[ASK] = &b.sides[ASK]
     while taken == GROUP and _raise_fronts(b, rows):
+        _fetch_rows(t, rows.next + 2 * MOST_ROWS)
+        _fetch_rows(t, rows.next + 2 * MOST_ROWS + 8)
         taken = _put_group(sides, &rows.codes[rows.next - rows.first], &t.size[rows.next], counted, &known)
         rows.next += taken
     if rows.next == begin:

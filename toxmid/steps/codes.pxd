@@ -11,13 +11,16 @@ cdef extern from *:
     #else
     #define TOXMID_WIDE
     #endif
-    /* Let so many bytes come into the cache while something else is done; `i` is a counter of the caller's. */
+    /* Let a line of memory (or so many bytes) come into the cache while something else is done; `i` is a counter of the caller's. */
     #if defined(__GNUC__)
-    #define TOXMID_FETCH(p, bytes) for (i = 0; i < (bytes); i += 64) __builtin_prefetch((const char *) (p) + i)
+    #define toxmid_fetch(p) __builtin_prefetch(p)
+    #define TOXMID_FETCH(p, bytes) for (i = 0; i < (bytes); i += 64) toxmid_fetch((const char *) (p) + i)
     #else
+    #define toxmid_fetch(p) ((void) (p))
     #define TOXMID_FETCH(p, bytes)
     #endif
     """
+    void fetch "toxmid_fetch"(const void *p) noexcept nogil
     bint unlikely(bint x) noexcept nogil    # of Cython's own preamble: keeps what is rare out of the way of what is not
 
 cdef enum:                  # where volume by side stands in an array: at side + 1
