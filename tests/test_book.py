@@ -398,16 +398,17 @@ def restless(seed: int) -> Columns:
     """Rows at every distance from a mid that wanders and jumps, in messages of all lengths: sides that touch, cross, run
     empty and come back elsewhere, far levels, snapshots in the middle of a block, sides that one message clears."""
     rng = np.random.default_rng(seed)
-    n, kind = 1500, seed % 4
+    n, kind = 1500, seed % 5
     side = rng.choice(np.array([-1, 1], np.int8), n)
-    steps = rng.integers(-1, 2, n) * (rng.random(n) < (0.02, 0.3, 0.05, 0.1)[kind])
-    jumps = rng.choice([0, 30_000, -30_000, 500], n, p=[0.997, 0.001, 0.001, 0.001]) if kind == 1 else 0
-    mid = 200_000 + np.cumsum(steps + jumps)
-    tick = mid - side * (rng.geometric((0.02, 0.2, 0.5, 0.05)[kind], n) - rng.integers(0, 2))
-    tick = np.where(rng.random(n) < (0, 0.005, 0.001, 0.02)[kind], tick - 15_000 * side.astype(int), tick)
-    size = np.where(rng.random(n) < (0.35, 0.45, 0.5, 0.3)[kind], 0.0, rng.integers(1, 50, n) / 10)
-    ts = START + np.cumsum(rng.random(n) < (0.25, 0.5, 1.0, 0.02)[kind]) * 1000
-    snapshot = np.isin(ts, rng.choice(ts, 2)) if kind != 2 else np.zeros(n, np.bool_)
+    steps = rng.integers(-1, 2, n) * (rng.random(n) < (0.02, 0.3, 0.05, 0.03, 0.02)[kind])
+    jumps = rng.choice([0, 200_000, -200_000, 500], n, p=[0.991, 0.003, 0.003, 0.003]) if kind in (1, 4) else 0
+    mid = 5_000_000 + np.cumsum(steps + jumps)
+    apart = 2_000_000 if kind == 4 else 0  # jumps then move the window of a side, and nothing crosses
+    tick = mid - side * (apart + rng.geometric((0.02, 0.2, 0.5, 0.3, 0.05)[kind], n) - rng.integers(0, 2))
+    tick = np.where(rng.random(n) < (0, 0.005, 0.001, 0, 0.02)[kind], tick - 15_000 * side.astype(int), tick)
+    size = np.where(rng.random(n) < (0.35, 0.45, 0.5, 0.45, 0.3)[kind], 0.0, rng.integers(1, 50, n) / 10)
+    ts = START + np.cumsum(rng.random(n) < (0.25, 0.5, 1.0, 0.02, 0.2)[kind]) * 1000
+    snapshot = np.isin(ts, rng.choice(ts, 2)) if kind < 2 else np.zeros(n, np.bool_)
     for at in rng.integers(100, n, 2):  # what was set last on one side goes
         recent = np.arange(max(0, at - 40), at)
         of_side = recent[side[recent] == side[at]][: n - at]
@@ -419,7 +420,7 @@ def restless(seed: int) -> Columns:
     return {name: np.ascontiguousarray(column) for name, column in columns.items()}
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(60))
 def test_whole_blocks_against_two_dicts(seed: int) -> None:
     """Most messages are taken without a look at each: the same levels and counts as when each is judged."""
     columns, rng = restless(seed), np.random.default_rng(seed)
@@ -448,6 +449,25 @@ def test_whole_blocks_against_two_dicts(seed: int) -> None:
         assert (tally["books_repaired"], tally["levels_removed"]) == (book.repaired, book.removed)
         assert (tally["books_crossed"], tally["book_resets"]) == (book.left_crossed, book.resets)
         assert (tally["deletes_unknown"], tally["used"]["book"]) == (book.unknown_deletes, book.used)
+
+
+@pytest.mark.parametrize("start", [1, 15, 16, 17, 100, 250, 256, 300])
+@pytest.mark.parametrize("length", [3, 40, 300, 600])
+def test_a_long_message_remembers_what_it_set(start: int, length: int) -> None:
+    """Its last row crosses what its first one set: nothing says which is right, so both stand. What stood before goes."""
+    n = start + length
+    side, price, size = np.where(np.arange(n) % 2, ASK, BID).astype(np.int8), np.full(n, 95.0), np.ones(n)
+    price[side == ASK] = 105.0
+    side[0], price[0] = BID, 100.5
+    side[start], price[start] = BID, 100.0
+    side[-1], price[-1] = ASK, 99.0
+    columns = {"ts": START + np.where(np.arange(n) < start, np.arange(n), start), "side": side, "price": price}
+    alone = BookCore(0.5, False)
+    alone.run(columns | {"size": size})
+    alone.settle()
+    assert alone.levels(BID) == [(100.0, 1.0), (95.0, 1.0)]
+    assert alone.levels(ASK)[0] == (99.0, 1.0)
+    assert (alone.tally()["books_crossed"], alone.tally()["levels_removed"]) == (1, 1)
 
 
 def spoil(columns: Columns, at: int, kind: str) -> None:

@@ -42,8 +42,9 @@ cdef extern from *:
     #define TOXMID_HALVE(from, to, n) \
         for (i = 0; i < (n); i++) \
             (to)[i] = (from)[2 * i] > (from)[2 * i + 1] ? (from)[2 * i] : (from)[2 * i + 1];
-    /* Codes and tops of n rows, see `Rows`; 1 if their times are in order, every price positive, at most `most_price`, and on the grid as it stands,
-       every size a size, every side a side, no row after a gap, and all or none of a snapshot; else 0. NULL: a column of zeros.
+    /* Codes of n rows and tops of their whole groups, see `Rows`; 1 if their times are in order, every price positive, at most
+       `most_price`, and on the grid as it stands, every size a size, every side a side, no row after a gap, and all or none of a
+       snapshot; else 0. NULL: a column of zeros.
        Without a branch or a conversion, as in lots.pxd: positive doubles are ordered like their bits, and conditions are signs. */
     TOXMID_WIDE
     static int toxmid_count_rows(const int64_t *ts, const double *price, const double *size, const int8_t *side,
@@ -970,25 +971,26 @@ cdef inline int64_t _put_group(Side **sides, const uint64_t *codes, const double
     return GROUP
 
 
-cdef inline void rows_pass(Book *b, const Table *t, Rows *rows, Tally *tally) noexcept nogil:
-    """From the beginning of a group on take whole groups that leave nothing to judge, as long as such follow."""
+cdef inline int64_t rows_pass(Book *b, const Table *t, Rows *rows, Tally *tally) noexcept nogil:
+    """From the beginning of a group on take groups that leave nothing to judge, as long as such follow; how many rows."""
     cdef int64_t begin = rows.next, taken = GROUP
     cdef uint64_t known = 0
     cdef bint counted = _counts_changes(b)
     cdef Side *sides[2]
-    if b.replacing or (t.snapshot != NULL and t.snapshot[begin]):
-        return
+    if (begin - rows.first) % GROUP or b.replacing or (t.snapshot != NULL and t.snapshot[begin]):
+        return 0
     sides[BID] = &b.sides[BID]
     sides[ASK] = &b.sides[ASK]
     while taken == GROUP and _raise_fronts(b, rows):
         _fetch_rows(t, rows.next + 2 * MOST_ROWS)
-        _fetch_rows(t, rows.next + 2 * MOST_ROWS + 8)
+        _fetch_rows(t, rows.next + 2 * MOST_ROWS + GROUP // 2)
         taken = _put_group(sides, &rows.codes[rows.next - rows.first], &t.size[rows.next], counted, &known)
         rows.next += taken
-    if rows.next == begin:
-        return
-    tally.used[BOOK] += rows.next - begin
-    tally.deletes_unknown += rows.next - begin - <int64_t> known
+    taken = rows.next - begin
+    if taken == 0:
+        return 0
+    tally.used[BOOK] += taken
+    tally.deletes_unknown += taken - <int64_t> known
     if t.ts[begin] != b.message_ts or not b.open:
         b.touched.used = 0
     _note_open(b, rows, begin)
@@ -996,6 +998,7 @@ cdef inline void rows_pass(Book *b, const Table *t, Rows *rows, Tally *tally) no
     b.in_snapshot = False
     b.crossed = b.crossed and t.ts[rows.next - 1] == b.message_ts
     b.message_ts = t.ts[rows.next - 1]
+    return taken
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------
