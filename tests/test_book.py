@@ -454,7 +454,7 @@ def test_whole_blocks_against_two_dicts(seed: int) -> None:
 @pytest.mark.parametrize("start", [1, 15, 16, 17, 100, 250, 256, 300])
 @pytest.mark.parametrize("length", [3, 40, 300, 600])
 def test_a_long_message_remembers_what_it_set(start: int, length: int) -> None:
-    """Its last row crosses what its first one set: nothing says which is right, so both stand. What stood before goes."""
+    """Its last row crosses what its first one set: nothing says which is right, so both stand. Older levels go."""
     n = start + length
     side, price, size = np.where(np.arange(n) % 2, ASK, BID).astype(np.int8), np.full(n, 95.0), np.ones(n)
     price[side == ASK] = 105.0
