@@ -395,8 +395,8 @@ def test_chunks_of_all_lengths(length: int) -> None:
 
 
 def restless(seed: int) -> Columns:
-    """Rows at every distance from a mid that wanders and jumps, in messages of all lengths: sides that touch, cross, run
-    empty and come back elsewhere, far levels, snapshots in the middle of a block, sides that one message clears."""
+    """Rows at every distance from a mid that wanders and jumps, in messages of all lengths: sides that touch, cross,
+    run empty and come back elsewhere, far levels, snapshots inside a block, sides that one message clears."""
     rng = np.random.default_rng(seed)
     n, kind = 1500, seed % 5
     side = rng.choice(np.array([-1, 1], np.int8), n)
