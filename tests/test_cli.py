@@ -202,6 +202,13 @@ def test_time_that_goes_back_names_the_row(tmp_path: Path) -> None:
     assert toxmid("replay", "-q", "--trades", path, "--out", tmp_path / "out", "--sort").returncode == 0
 
 
+def test_a_state_that_is_none_is_named(trades: Path, tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.write_text("garbage")
+    refused = toxmid("replay", "--trades", trades, "--state-in", state, "--out", tmp_path / "out")
+    assert_one_line(refused, str(state), "not a snapshot", "--state-out")
+
+
 def test_usage_errors(tmp_path: Path) -> None:
     assert toxmid("replay", "--out", tmp_path / "out").returncode == 2
     assert toxmid("no-such-command").returncode == 2
@@ -380,6 +387,27 @@ def test_one_of_several_instruments_everywhere(tmp_path: Path, here: Run) -> Non
     for symbol, code in (("BTCUSDT", 0), ("SOLUSDT", 3)):
         done = here("replay", "-q", path, "--symbol", symbol, "--out", tmp_path / symbol)
         assert done.returncode == code, done.stderr
+
+
+def test_a_batch_goes_on_where_a_file_is_not_even_a_tape(tmp_path: Path, here: Run) -> None:
+    """Days of two markets; of one a day is the page that a server sent instead."""
+    tapes, out = tmp_path / "tapes", tmp_path / "out"
+    tapes.mkdir()
+    for symbol in ("BTCUSDT", "ETHUSDT"):
+        for day in (10, 11, 12):
+            path = tapes / f"binance-futures_trades_2025-10-{day}_{symbol}.csv"
+            path.write_text(tape(30).replace("BTCUSDT", symbol).replace(",17600", f",1760{day - 10}"))
+    bad = tapes / "binance-futures_trades_2025-10-11_BTCUSDT.csv"
+    bad.write_text("<!DOCTYPE html><html>404</html>")
+    refused = here("batch", "-q", tapes, "--out", out)
+    assert_one_line(refused, str(bad), "a web page")
+    done = here("batch", "-q", tapes, "--out", out, "--keep-going")
+    assert done.returncode == 4
+    assert "6 symbol-days of 2 markets: 4 done, 1 failed, 1 skipped" in done.stdout
+    assert f"failed: binance-futures_BTCUSDT/2025-10-11: {bad}: a web page" in done.stdout
+    bad.write_text(tape(30))  # of the day before
+    again = here("batch", "-q", tapes, "--out", out)
+    assert_one_line(again, str(bad), "begin before the state ends", "found '2025-10-10T00:00:00")
 
 
 def test_a_dry_run_by_day_writes_nothing(trades: Path, tmp_path: Path, here: Run) -> None:

@@ -213,7 +213,7 @@ def replay(
         return
     arguments: dict[str, Any] = {
         **sources, "params": params, "instrument": instrument, "start": start, "end": end,
-        "state": None if state_in is None else state_in.read_bytes(), "finish": state_out is None, "sort": sort,
+        "state": None if state_in is None else _state_of(state_in), "finish": state_out is None, "sort": sort,
         "allow_partial": allow_partial, "format": format,
     }  # fmt: skip
     if dry_run:
@@ -232,6 +232,18 @@ def replay(
         output.write_whole(state_out, result.state)
     _note(f"wrote {out}", quiet)
     click.echo(json.dumps(result.manifest, indent=2, ensure_ascii=False) if as_json else result.summary())
+
+
+def _state_of(path: Path) -> bytes:
+    """The state in a file, after a look whether it is one: what is wrong with it shall be said of the file."""
+    from toxmid.engine import Engine
+
+    state = path.read_bytes()
+    try:
+        Engine.restore(state)
+    except FileError as error:
+        raise FileError(error.message, file=str(path), expected="what --state-out wrote, with this version") from None
+    return state
 
 
 def _by_input(entries: Sequence[str], *more: str) -> str | dict[str, str] | None:
@@ -552,7 +564,7 @@ def batch(
     params, instrument = _configuration(config)
     format = _by_input(formats)
     instrument = _of_symbol(instrument, symbol)
-    jobs = pair_files(list(sources), formats=format, symbol=symbol)
+    jobs = pair_files(list(sources), formats=format, symbol=symbol, keep_bad=keep_going)
     instruments = {job.market: instrument for job in jobs if instrument is not None}
     if find_grids:
         options = {"format": format, "allow_partial": reading["allow_partial"]}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
+
+_SHOWN: Final = 10
 
 
 class ToxmidError(Exception):
@@ -52,12 +54,21 @@ class ToxmidError(Exception):
         where = [self.file] if self.file is not None else []
         where += [f"row {self.row}"] if self.row is not None else []
         where += [f"column {self.column}"] if self.column is not None else []
-        what = [f"found {self.found!r}"] if self.found is not None else []
+        what = [f"found {_shown(self.found)}"] if self.found is not None else []
         what += [f"expected {self.expected}"] if self.expected is not None else []
         return (", ".join(where) + ": " if where else "") + self.message + (f" ({', '.join(what)})" if what else "")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.message, self.file, self.row, self.column, self.found, self.expected)
+
+
+def _shown(found: Any) -> str:
+    """What was found, in words: of several things, the first few."""
+    if not isinstance(found, list | tuple | set | frozenset):
+        return repr(found)
+    things = [repr(thing) for thing in (sorted(found, key=str) if isinstance(found, set | frozenset) else found)]
+    more = len(things) - _SHOWN
+    return (", ".join(things[:_SHOWN]) or "none") + (f" and {more} more" if more > 0 else "")
 
 
 def _rebuild(

@@ -104,6 +104,7 @@ def pair_files(
     kinds: Iterable[Kind] = REPLAYED,
     formats: str | Iterable[str] | Mapping[str, str] | None = None,
     symbol: str | None = None,
+    keep_bad: bool = False,
 ) -> list[Job]:
     """Put the files of each market and day together.
 
@@ -119,6 +120,9 @@ def pair_files(
         A mapping names one for some kinds, ``{"trades": "trades.toml"}``; files of the others are recognised.
     symbol : str, optional
         Use only files with rows of this symbol, where a file holds several; files that name none are taken as its own.
+    keep_bad : bool
+        A file that cannot be looked at, but whose name (as Tardis writes it) says what it should be, joins its job all
+        the same, to fail there. Without it, it is an error at once.
 
     Returns
     -------
@@ -164,7 +168,7 @@ def pair_files(
         file
         for kinds, files in sources
         for path in tapes_of(files)
-        for file in _looks(path, _choices(kinds, formats), symbol)
+        for file in _looks(path, _choices(kinds, formats), symbol, keep_bad)
     ]
     if not found:
         raise FileError("none of the files holds what was asked for", expected=", ".join(wanted))
@@ -235,8 +239,23 @@ def _choices(wanted: tuple[Kind, ...], formats: str | Iterable[str] | Mapping[st
     return [*groups, *([(None, others)] if others else [])]
 
 
-def _looks(path: Path, choices: _Choices, symbol: str | None) -> list[_Found]:
+def _looks(path: Path, choices: _Choices, symbol: str | None, keep_bad: bool) -> list[_Found]:
     """What a file is, by every choice of formats; no file that one of them knows has to be known by the others."""
+    try:
+        return _looks_well(path, choices, symbol)
+    except (FileError, DataError):
+        kinds = [kind for _, kinds in choices for kind in kinds]
+        name = _TARDIS.fullmatch(path.name)
+        if not keep_bad or name is None or _TARDIS_KINDS.get(name["type"]) not in kinds:
+            raise
+        if symbol not in (None, name["symbol"]):
+            return []
+        kind = _TARDIS_KINDS[name["type"]]
+        identity = Identity(name["venue"], name["symbol"])
+        return [_Found(path, f"tardis-{name['type']}", (kind,), identity, _label(path, kind), named=True)]
+
+
+def _looks_well(path: Path, choices: _Choices, symbol: str | None) -> list[_Found]:
     head = read_head(path)
     found: list[_Found] = []
     for names, kinds in choices:

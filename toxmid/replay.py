@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import polars as pl
 
 from toxmid import output
@@ -448,7 +449,11 @@ def _run(
     fed, taken_at = 0, engine.now
     venues = {name: engine.venue_number(_venue_of(name)) for name in tapes if input_of(name) == "reference"}
     longest = _BARS_BETWEEN_TABLES * engine.params.duration_ns("bar")
+    ended = engine.now
     for tables in rounds(sources, venues=venues, on_rows=bar.advance):
+        if ended:
+            _check_goes_on(ended, tables, tapes)
+            ended = 0
         engine.run(tables)
         taken_at = taken_at or engine.now
         fed += sum(table["ts"].size for table in tables if table is not None)
@@ -457,6 +462,20 @@ def _run(
             fed, taken_at = 0, engine.now
     take()
     return bars, buckets, events
+
+
+def _check_goes_on(ended: int, tables: Sequence[Columns | None], tapes: Mapping[str, _AnyTape]) -> None:
+    """The first rows of a replay that goes on from a state lie after it."""
+    for name, table in zip(INPUTS, tables, strict=True):
+        if table is not None and int(table["ts"][0]) < ended:
+            tape = next(tape for source, tape in tapes.items() if input_of(source) == name)
+            raise DataError(
+                f"the {name} begin before the state ends that they should go on from",
+                file=str(tape.paths[0]) if isinstance(tape, Tape) else None,
+                column="ts",
+                found=str(np.datetime64(int(table["ts"][0]), "ns")),
+                expected=f"{np.datetime64(ended, 'ns')} or later",
+            )
 
 
 def _check_tick(tick: float | None, counts: Mapping[str, Any]) -> None:

@@ -15,6 +15,7 @@ from toxmid.engine import Engine, bars_frame, buckets_frame, events_frame
 from toxmid.errors import ToxmidError
 from toxmid.inspect import inspect_files
 from toxmid.merging import INPUTS
+from toxmid.pairing import pair_files
 from toxmid.params import Params
 from toxmid.readers import TapeWarning, open_tape, recognise
 from toxmid.readers.files import read_head
@@ -69,10 +70,17 @@ def check_replay(path: Path, kind: str) -> int:
 
 
 def check_inspection(path: Path) -> None:
-    """Saying what a file is never fails."""
+    """Saying what a file is never fails; saying what it belongs to fails in words."""
     (inspection,) = inspect_files(path)
     assert inspection.to_text()
     inspection.to_dict()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TapeWarning)
+        for symbol in (None, inspection.instrument.symbol, "NONE"):
+            try:
+                pair_files([path], symbol=symbol)
+            except ToxmidError:
+                continue
 
 
 # --- the core --------------------------------------------------------------------------------------------------------
