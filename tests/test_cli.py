@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
+import os
 import subprocess
 import sys
 import warnings
@@ -408,6 +410,26 @@ def test_a_batch_goes_on_where_a_file_is_not_even_a_tape(tmp_path: Path, here: R
     bad.write_text(tape(30))  # of the day before
     again = here("batch", "-q", tapes, "--out", out)
     assert_one_line(again, str(bad), "begin before the state ends", "found '2025-10-10T00:00:00")
+
+
+def test_a_full_disk_is_a_failure_and_no_bad_data(
+    trades: Path, tmp_path: Path, here: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    assert here("replay", "-q", trades, "--to", "2025-10-10T00:10", "--out", out).returncode == 0
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    to_write = ("convert", trades, "--kind", "trades", "-o", tmp_path / "t")
+    for words in (("replay", "-q", trades, "--out", out), to_write):
+        refused = here(*words)
+        assert refused.returncode == 1
+        assert "No space left" in refused.stderr
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+    assert sorted(tmp_path.iterdir()) == sorted([trades, out])
 
 
 def test_a_dry_run_by_day_writes_nothing(trades: Path, tmp_path: Path, here: Run) -> None:

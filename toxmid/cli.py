@@ -7,6 +7,7 @@ Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 failure, 2
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
 import re
 import shutil
@@ -25,6 +26,7 @@ from toxmid.schema import KINDS
 
 __all__ = ["main"]
 
+_NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS})
 DONE, FAILED, USAGE, BAD_DATA, PARTLY, INTERRUPTED = 0, 1, 2, 3, 4, 130
 
 
@@ -893,6 +895,8 @@ def _configuration(path: Path | None) -> tuple[Any, Any]:
 
 
 def _exit_code(error: ToxmidError) -> int:
+    if isinstance(error.__cause__, OSError) and error.__cause__.errno in _NO_ROOM:
+        return FAILED  # nothing is wrong with the data
     if isinstance(error, ParameterError):
         return USAGE
     return BAD_DATA if isinstance(error, FileError | DataError | NotEnoughDataError) else FAILED
