@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import enum
+import itertools
 import json
 import os
 import signal
@@ -71,6 +72,19 @@ def test_same_content_gives_the_same_bytes(tmp_path: Path) -> None:
         save(tmp_path / name, *frames(), manifest())
     for file in leftovers(tmp_path / "one"):
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes(), file
+
+
+@pytest.mark.parametrize("cuts", [[7], [100_000, 150_000], [131_072]])
+def test_the_bytes_do_not_tell_in_what_pieces_a_table_was_made(tmp_path: Path, cuts: list[int]) -> None:
+    """A run over several days and its parts together are the same files."""
+    bars, buckets, events = frames(200_000)
+    edges = [0, *cuts, bars.height]
+    pieces = pl.concat([bars[one:other] for one, other in itertools.pairwise(edges)], rechunk=False)
+    assert pieces.n_chunks() == len(cuts) + 1
+    save(tmp_path / "whole", bars.rechunk(), buckets, events, manifest())
+    save(tmp_path / "pieces", pieces, buckets, events, manifest())
+    files = [(tmp_path / name / "bars.parquet").read_bytes() for name in ("whole", "pieces")]
+    assert files[0] == files[1]
 
 
 def test_manifest_is_sorted_json_without_nan(tmp_path: Path) -> None:

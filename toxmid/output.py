@@ -41,6 +41,7 @@ REPORT = "report.html"
 
 _OURS = frozenset({*(f"{table}.parquet" for table in TABLES), MANIFEST, REPORT})
 _PARTIAL = ".toxmid-partial"
+_ROWS_PER_GROUP = 1 << 17
 _PREVIOUS = ".toxmid-previous"
 # A save takes seconds; what is still partial after a day was left by a run that was killed.
 _ABANDONED_AFTER_S = 86_400.0
@@ -389,7 +390,8 @@ def _fill(partial: Path, tables: Mapping[str, pl.DataFrame], manifest: Manifest)
     for name, table in tables.items():
         # By way of memory: where the disk is full the system says so, and not a library that was cut off in a footer.
         packed = io.BytesIO()
-        table.write_parquet(packed, compression="zstd")
+        # In groups of their own size: the bytes shall not tell in what pieces the table was made.
+        table.write_parquet(packed, compression="zstd", row_group_size=_ROWS_PER_GROUP)
         with (partial / f"{name}.parquet").open("wb") as file:
             file.write(packed.getbuffer())
             file.flush()

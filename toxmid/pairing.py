@@ -462,13 +462,33 @@ def _can_start(job: Job) -> bool:
 
 
 def _warn_of_holes(jobs: Sequence[Job]) -> None:
-    """Where a feed comes and goes, so do the columns it feeds."""
+    """Where a feed comes and goes, so do the columns it feeds; where a day is missing, nobody knows what traded."""
+    missing = _days_between([job.label for job in jobs])
+    if missing:
+        warnings.warn(f"{jobs[0].market} has no files of {_listed(missing)}: a gap", TapeWarning, stacklevel=2)
     every = {kind for job in jobs for kind in job.files}
     for kind in sorted(every):
         without = [job.label for job in jobs if kind not in job.files]
         if without:
-            listed = ", ".join(without[:5]) + (f" and {len(without) - 5} more" if len(without) > 5 else "")
-            warnings.warn(f"{jobs[0].market} has no {kind} on {listed}", TapeWarning, stacklevel=2)
+            warnings.warn(f"{jobs[0].market} has no {kind} on {_listed(without)}", TapeWarning, stacklevel=2)
+
+
+def _listed(labels: Sequence[str]) -> str:
+    return ", ".join(labels[:5]) + (f" and {len(labels) - 5} more" if len(labels) > 5 else "")
+
+
+def _days_between(labels: Sequence[str]) -> list[str]:
+    """Days, or months, between the first and the last that are not there; of days and months mixed, nothing is said.
+
+    >>> _days_between(["2024-12-30", "2025-01-02"]), _days_between(["2024-11", "2025-01"])
+    (['2024-12-31', '2025-01-01'], ['2024-12'])
+    """
+    if len({len(label) for label in labels}) != 1:
+        return []
+    form = "%Y-%m-%d" if len(labels[0]) == len("2024-08-05") else "%Y-%m"
+    first, last = (dt.datetime.strptime(label, form).date() for label in (min(labels), max(labels)))
+    days = (first + dt.timedelta(days=number) for number in range((last - first).days + 1))
+    return sorted({day.strftime(form) for day in days} - set(labels))
 
 
 def _natural(path: Path) -> list[tuple[int, str]]:

@@ -88,6 +88,12 @@ def test_a_month_takes_its_days_with_it(tapes: Path, tmp_path: Path) -> None:
     assert [len(job.files[kind]) for kind in ("trades", "quotes")] == [1, 2]
 
 
+def test_a_day_that_is_missing_is_said(tapes: Path) -> None:
+    files = [path for path in sorted(tapes.glob("*_trades_*AAA*")) if DAYS[1] not in path.name]
+    with pytest.warns(TapeWarning, match=rf"AAAUSDT has no files of {DAYS[1]}: a gap"):
+        assert len(pair_files(files)) == len(DAYS) - 1
+
+
 def test_a_kind_by_month_and_by_day_is_an_error(tapes: Path, tmp_path: Path) -> None:
     name = f"{VENUE}_trades_{DAYS[0]}_AAAUSDT.csv.gz"
     shutil.copy(tapes / name, tmp_path)
