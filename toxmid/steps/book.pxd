@@ -15,6 +15,7 @@ from libc.string cimport memcpy, memset
 from toxmid.steps.codes cimport BAD_PRICE, BAD_SIDE, BAD_SIZE, BOOK, ERR_MEMORY, Tally, fetch, is_price, is_size, unlikely
 from toxmid.steps.grid cimport Grid, grid_init, grid_steps, on_grid_now
 from toxmid.steps.memory cimport Block, block_reserve
+from toxmid.steps.touch cimport where
 
 cdef extern from *:
     """
@@ -305,11 +306,15 @@ cdef inline uint64_t _set_level(Side *s, int64_t slot, double size, uint64_t sta
     return _mark(s, slot, stands)
 
 
+cdef inline void _raise_front(Side *s, int64_t tick, uint64_t stands) noexcept nogil:
+    """Let the bound of the best hold for a level that stands now as well."""
+    s.front = max_of(s.front, ((tick * s.sign ^ NOWHERE) & -<int64_t> stands) ^ NOWHERE)
+
+
 cdef inline uint64_t _put_near(Side *s, int64_t tick, double size) noexcept nogil:
     """Set (size > 0) or delete (size == 0) a level inside the window; was there one before?"""
-    cdef uint64_t stands = size > 0
-    cdef uint64_t stood = _set_level(s, tick - s.base, size, stands)
-    s.front = max_of(s.front, ((tick * s.sign ^ NOWHERE) & -<int64_t> stands) ^ NOWHERE)
+    cdef uint64_t stood = _set_level(s, tick - s.base, size, size > 0)
+    _raise_front(s, tick, size > 0)
     return stood
 
 
@@ -789,7 +794,7 @@ cdef inline bint _counts_changes(const Book *b) noexcept nogil:
 
 cdef inline void _count_near(Side *s, int64_t tick, double size) noexcept nogil:
     """Count what changes where a level inside the window is to be set or deleted."""
-    _count_change(s, (size - (<double *> s.sizes.data)[tick - s.base]) * <double> _is_near(s, tick))
+    _count_change(s, where(_is_near(s, tick), size - (<double *> s.sizes.data)[tick - s.base]))
 
 
 cdef inline uint64_t _change_near(Side *s, int64_t tick, double size, bint counted) noexcept nogil:
@@ -879,38 +884,47 @@ cdef inline void _fetch_rows(const Table *t, int64_t i) noexcept nogil:
     fetch(&t.size[i])
 
 
+cdef inline uint64_t _take_easy(Side *s, uint64_t code, double size, bint counted) noexcept nogil:
+    """Let a row that is easy change its level; did one stand before?"""
+    if counted:
+        _count_near(s, code >> 3, size)
+    return _set_level(s, <int64_t> (code >> 3) - s.base, size, code & 1)
+
+
 cdef inline int rows_put(Book *b, const Table *t, Rows *rows, int64_t end, Tally *tally) noexcept nogil:
     """Take the next row and those that follow it in its message, up to row `end`."""
-    cdef const uint64_t *code = &rows.codes[rows.next - rows.first]
-    cdef const uint64_t *stop = &rows.codes[end - rows.first]
+    cdef const uint64_t *codes = &rows.codes[rows.next - rows.first]
     cdef const double *size = &t.size[rows.next]
     cdef int failed = book_begin(b, t.ts[rows.next], t.snapshot != NULL and t.snapshot[rows.next], tally)
     cdef bint counted = _counts_changes(b)
     cdef int64_t *touched = <int64_t *> b.touched.data
-    cdef int64_t tick
-    cdef uint64_t stood = 0, noted = b.touched.used // 8, unknown = 0
+    cdef int64_t i = 0, n = end - rows.next
+    cdef uint64_t code, stood = 0, known = 0, noted = b.touched.used // 8
+    cdef Side *sides[2]
     cdef Side *s
     if failed < 0:
         return failed
+    sides[BID] = &b.sides[BID]
+    sides[ASK] = &b.sides[ASK]
     _fetch_rows(t, rows.next + 2 * MOST_ROWS)
     while True:
-        tick = code[0] >> 3
-        s = &b.sides[code[0] >> 2 & 1]
-        if unlikely(not _is_easy(s, tick)):
-            failed = _change(s, tick, size[0], counted, &stood)
+        code = codes[i]
+        s = sides[code >> 2 & 1]
+        if unlikely(not _is_easy(s, code >> 3)):
+            failed = _change(s, code >> 3, size[i], counted, &stood)
         else:
-            stood = _change_near(s, tick, size[0], counted)
-        touched[noted] = code[0] >> 2
-        noted += code[0] & 1
-        unknown += (code[0] | stood) & 1 ^ 1
-        code += 1
-        size += 1
-        if unlikely(code == stop or failed < 0) or code[0] & 2:
+            stood = _take_easy(s, code, size[i], counted)
+            _raise_front(s, code >> 3, code & 1)
+        touched[noted] = code >> 2
+        noted += code & 1
+        known += (code | stood) & 1
+        i += 1
+        if i == n or codes[i] & 2 or unlikely(failed < 0):
             break
-    tally.used[BOOK] += code - &rows.codes[rows.next - rows.first]
-    rows.next = rows.first + (code - rows.codes)
+    rows.next += i
     b.touched.used = 8 * noted
-    tally.deletes_unknown += unknown
+    tally.used[BOOK] += i
+    tally.deletes_unknown += i - <int64_t> known
     return failed
 
 
@@ -954,20 +968,14 @@ cdef inline void _note_open(Book *b, const Rows *rows, int64_t begin) noexcept n
 
 cdef inline int64_t _put_group(Side **sides, const uint64_t *codes, const double *size, bint counted,
                                uint64_t *known) noexcept nogil:
-    """Take the rows of a group as long as they only change their own levels; how many. `known` counts all but deletes of what
-    was not there."""
+    """Take the rows of a group as long as they are easy; how many. `known` counts all but deletes of what was not there."""
     cdef Side *s
-    cdef uint64_t code
-    cdef int64_t i, slot
+    cdef int64_t i
     for i in range(GROUP):
-        code = codes[i]
-        s = sides[code >> 2 & 1]
-        slot = <int64_t> (code >> 3) - s.base
-        if unlikely(<uint64_t> slot >= <uint64_t> s.reach):
+        s = sides[codes[i] >> 2 & 1]
+        if unlikely(not _is_easy(s, codes[i] >> 3)):
             return i
-        if counted:
-            _count_near(s, code >> 3, size[i])
-        known[0] += (_set_level(s, slot, size[i], code & 1) | code) & 1
+        known[0] += (codes[i] | _take_easy(s, codes[i], size[i], counted)) & 1
     return GROUP
 
 
