@@ -30,7 +30,7 @@ NAMES = {
     "open_interest": ("open_interest", ("open_interest",)),
 }
 RANK = {method: tuple(INPUTS).index(name) for method, (name, _) in NAMES.items()}
-PARAMS = Params(bucket_volume=1.0, window=3, gap="30s", halt="5s")
+PARAMS = Params(bucket_volume=1.0, window=3, vpin_offsets=3, gap="30s", halt="5s")
 
 BAD = st.sampled_from([NAN, -1.0, 0.0, float("inf")])
 PRICES = st.integers(9_900, 10_100).map(lambda tick: tick / 100) | st.sampled_from([50.0, 99.999, 100.0625]) | BAD
@@ -155,9 +155,12 @@ class TwoEngines(RuleBasedStateMachine):
             self.last_bar = int(end)
         inside(rows["implied_mid"], rows["implied_lo"], rows["implied_hi"])
         inside(rows["mid"], rows["bid"], rows["ask"])
+        ranged = rows[~np.isnan(rows["vpin_lo"])]
+        inside(ranged["vpin"], ranged["vpin_lo"], ranged["vpin_hi"])
         for name in ("vpin", "vpin_rank", "toxicity", "credibility", "liq_branching", "closing_share", "cancel_share"):
             inside(rows[name], 0.0, 1.0)
-        inside(rows["imbalance"], -1.0, 1.0)
+        for name in ("imbalance", "imbalance_short", "imbalance_long"):
+            inside(rows[name], -1.0, 1.0)
         inside(rows["weighted_mid"], rows["bid"], rows["ask"])
         for side in ("bid", "ask"):
             assert not (rows[f"{side}_added"] < 0).any()

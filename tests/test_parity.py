@@ -93,8 +93,10 @@ def test_every_way_of_feeding_gives_the_same_bits(kinds: tuple[str, ...]) -> Non
         Params(bar="1m", buckets_per_day=5000, window=5, classify="tick"),
         Params(bucket_volume=2.0, window=5, classify="bvc_t", bvc_bar="5s"),
         Params(bucket_volume=2.0, window=5, classify="emo", book_without_snapshot=True),
+        Params(bucket_volume=2.0, window=5, vpin_offsets=7),
+        Params(buckets_per_day=5000, window=5, vpin_offsets=3, classify="bvc_normal", bvc_bar="5s"),
     ],
-    ids=lambda params: f"{params.bar}-{params.classify}",
+    ids=lambda params: f"{params.bar}-{params.classify}-{params.vpin_offsets}",
 )
 def test_parameters_do_not_matter(params: Params) -> None:
     tables = simulated("news", 3)

@@ -376,10 +376,8 @@ def test_a_range_leaves_the_other_columns_as_they_are_and_sees_only_the_past() -
     assert ranged.drop("vpin_lo", "vpin_hi").equals(plain, null_equal=True)
     for cut in (tape.height // 3, tape.height // 2):
         part = vpin(tape[:cut], bucket_volume=3.0, window=10, offsets=10)
-        # A moment is over when its last print is: the cut may fall between prints of one time.
-        whole = part.filter(pl.col("ts_close") < tape["ts"][cut - 1])
-        assert whole.height > 20
-        assert whole.equals(ranged[: whole.height], null_equal=True)
+        assert part.height > 20
+        assert part.equals(ranged[: part.height], null_equal=True)
 
 
 def test_range_on_the_real_cascade(shared_data: Path) -> None:
@@ -388,6 +386,57 @@ def test_range_on_the_real_cascade(shared_data: Path) -> None:
     width = (buckets["vpin_hi"] - buckets["vpin_lo"]).drop_nulls()
     assert buckets["vpin"].count() - width.len() <= 3  # they become ready one after the other
     assert 0.0 < width.min() < width.mean() < 0.25  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("rule", ["side", "tick", "bvc_normal", "bvc_t"])
+def test_the_engine_says_the_same_range(rule: str) -> None:
+    """In its pass over everything, bucket by bucket; a bar says what the clocks say at its end."""
+    tables = simulated("news", 3)
+    options = {"bucket_volume": 3.0, "window": 10, "classify": rule}
+    params = Params(vpin_offsets=4, bvc_bar="5s", **options)
+    engine = Engine(params)
+    engine.feed(**tables)
+    engine.finish()
+    buckets, bars = engine.take_buckets(), engine.take_bars()
+    alone = vpin(tables["trades"], offsets=4, bar="5s", **options)  # type: ignore[arg-type]
+    last = buckets.height if rule.startswith("bvc") else alone.height  # vpin() leaves the last bar of prices open
+    assert 40 < alone.height <= last == buckets.height
+    assert buckets.select(alone.columns)[: alone.height].equals(alone, null_equal=True)
+    plain = Engine(params.replace(vpin_offsets=1))
+    plain.feed(**tables)
+    plain.finish()
+    assert bars.drop("vpin_lo", "vpin_hi").equals(plain.take_bars(), null_equal=True)
+    assert buckets.drop("vpin_lo", "vpin_hi").equals(plain.take_buckets(), null_equal=True)
+    known = bars.drop_nulls("vpin_lo")
+    assert known.height > 100
+    assert known.select((pl.col("vpin") >= pl.col("vpin_lo")) & (pl.col("vpin") <= pl.col("vpin_hi")))["vpin"].all()
+
+
+def test_a_bar_tells_the_range_at_its_end() -> None:
+    """Against exact fractions: what each clock showed last, whatever closed when."""
+    rng = np.random.default_rng(8)
+    ts = np.cumsum(rng.choice([0, 0, SECOND // 3, SECOND, 5 * SECOND], 400))
+    trades = [
+        (int(t), Fraction(int(size), 10), int(side))
+        for t, size, side in zip(ts, rng.choice([1, 2, 5, 31], 400), rng.choice([1, -1, 0], 400), strict=True)
+    ]
+    engine = Engine(Params(bucket_volume=1.0, window=4, vpin_offsets=5))
+    for t, size, side in trades:
+        engine.trade(START + t, 100.0, float(size), side)
+    engine.finish()
+    clocks = [
+        reference(trades, Fraction(1, 10), bucket_volume=Fraction(10), window=4, skip=Fraction(start, 5))
+        for start in range(5)
+    ]
+    bars = engine.take_bars()
+    for end, low, high in zip(times(bars), bars["vpin_lo"], bars["vpin_hi"], strict=True):
+        shown = [[b.vpin for b in clock.closed if b.ts_close <= end] for clock in clocks]
+        known = [values[-1] for values in shown if values and values[-1] is not None]
+        assert (low is None) == (len(known) < 5)
+        if low is not None:
+            assert (low, high) == (float(min(known)), float(max(known)))
+    assert bars["vpin_lo"].is_null().sum() < bars.height // 2
+    assert (bars["vpin_hi"] > bars["vpin_lo"]).sum() > 50
 
 
 @pytest.mark.parametrize("offsets", [0, -1, 2.0, True, 10_000])

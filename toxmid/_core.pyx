@@ -15,7 +15,7 @@ import zlib
 cimport cython
 from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.pycapsule cimport PyCapsule_GetName, PyCapsule_GetPointer
-from libc.math cimport NAN
+from libc.math cimport NAN, exp
 from libc.stdint cimport INT64_MAX, int8_t, int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy, memset
@@ -43,6 +43,7 @@ from toxmid.steps.machine cimport (BarRow, Machine, Past, _close_step, _settle, 
                                    machine_open_interest, machine_quote, machine_reference, machine_trade)
 from toxmid.steps.lots cimport RUN, Lots, Run, lots_countable, lots_of, lots_of_run, lots_per_coin, lots_took, run_take
 from toxmid.steps.memory cimport Block, block_reserve
+from toxmid.steps.starts cimport starts_clock, starts_count, starts_refine, starts_set_lots, starts_take
 from toxmid.steps.touch cimport touch_init
 from toxmid.steps.trailing cimport Trailing
 from toxmid.steps.venue cimport Venue, venue_init
@@ -62,7 +63,7 @@ cdef dict RULE_CODES = {
 
 cdef enum:
     MAX_BLOCKS = 160
-    LAYOUT = 7                  # raised whenever the meaning of the state changes: older snapshots are refused
+    LAYOUT = 8                  # raised whenever the meaning of the state changes: older snapshots are refused
 
 OTHER_VENUE_LIMIT = OTHER_VENUES
 
@@ -142,6 +143,19 @@ cdef int _clock_blocks(VolumeClock *c, Block **out) noexcept:
     return 5
 
 
+cdef void _free_later(Block *later) noexcept:
+    """Give up the clocks that begin later, and what belongs to each."""
+    cdef Block *blocks[5]
+    cdef int64_t which
+    cdef int i, n
+    for which in range(starts_count(later)):
+        n = _clock_blocks(starts_clock(later, which), blocks)
+        for i in range(n):
+            free(blocks[i].data)
+    free(later.data)
+    memset(later, 0, sizeof(Block))
+
+
 cdef int _book_blocks(Book *b, Block **out) noexcept nogil:
     cdef int side, n = 0
     for side in range(2):
@@ -187,6 +201,42 @@ cdef int _machine_blocks(Machine *m, Block **out) noexcept:
     out[n + 4] = &m.bars
     out[n + 5] = &m.episode_rows
     return n + 6
+
+
+cdef void _without_addresses(Block **blocks, int n) noexcept:
+    """Of a copied state: addresses are not state."""
+    cdef int i
+    for i in range(n):
+        blocks[i].data = NULL
+        blocks[i].capacity = 0
+
+
+cdef void _append_blocks(list parts, Block **blocks, int n) except *:
+    """The bytes of blocks, each after their number."""
+    cdef int64_t used
+    cdef int i
+    for i in range(n):
+        used = blocks[i].used
+        parts.append((<char *> &used)[:sizeof(int64_t)])
+        if used:
+            parts.append(blocks[i].data[:used])
+
+
+cdef const char *_read_blocks(const char *at, Block **blocks, int n) except NULL:
+    """Fill blocks with what `_append_blocks` wrote; where the next bytes begin."""
+    cdef int64_t used
+    cdef int i
+    for i in range(n):
+        memset(blocks[i], 0, sizeof(Block))
+        memcpy(&used, at, sizeof(int64_t))
+        at += sizeof(int64_t)
+        if used:
+            if block_reserve(blocks[i], used) < 0:
+                raise MemoryError()
+            memcpy(blocks[i].data, at, used)
+            blocks[i].used = used
+            at += used
+    return at
 
 
 cdef int _clone_book(Book *b) noexcept nogil:
@@ -250,6 +300,22 @@ cdef void _clock_init(VolumeClock *c, object params) except *:
         raise MemoryError()
     c.slots.used = c.window * sizeof(Slot)
     memset(c.slots.data, 0, c.slots.used)
+
+
+cdef void _later_init(Block *later, object params) except *:
+    """The clocks that begin 1 / K, 2 / K ... of a bucket into the tape."""
+    cdef VolumeClock *c
+    cdef int64_t which
+    for which in range(1, params.vpin_offsets):
+        if block_reserve(later, sizeof(VolumeClock)) < 0:
+            raise MemoryError()
+        c = starts_clock(later, which - 1)
+        memset(c, 0, sizeof(VolumeClock))
+        later.used += sizeof(VolumeClock)
+        _clock_init(c, params)
+        c.skip = <double> which / <double> params.vpin_offsets
+        c.counts_only = c.silent = True
+        c.ranked = False
 
 
 cdef void _lots_init(Lots *l, object instrument, double bucket_volume) except *:
@@ -532,38 +598,37 @@ cdef class BucketCore:
     Parameters
     ----------
     params : toxmid.Params
-        Bucket volume, window and classification.
+        Bucket volume, window, classification and number of starts.
     instrument : toxmid.Instrument
         Lot and contract.
-    skip : float
-        Share of a bucket's volume, in [0, 1), that is passed over before the first bucket opens. A clock that skips keeps no
-        rank.
     """
 
     cdef VolumeClock clock
+    cdef Block later
     cdef Bulk bulk
     cdef Lots lots
     cdef readonly int64_t used, rejected
     cdef int64_t now
 
-    def __cinit__(self, params, instrument, double skip=0.0):
+    def __cinit__(self, params, instrument):
         memset(&self.clock, 0, sizeof(VolumeClock))
+        memset(&self.later, 0, sizeof(Block))
         memset(&self.lots, 0, sizeof(Lots))
         _clock_init(&self.clock, params)
         _bulk_init(&self.bulk, params)
         _lots_init(&self.lots, instrument, params.bucket_volume or 0.0)
+        _later_init(&self.later, params)
         self.clock.counts_only = True
-        self.clock.skip = skip
-        self.clock.ranked = skip == 0
 
     def __dealloc__(self):
         cdef Block *blocks[MAX_BLOCKS]
         cdef int i, n = _clock_blocks(&self.clock, blocks)
         for i in range(n):
             free(blocks[i].data)
+        _free_later(&self.later)
 
     cdef int _step(self, int64_t ts, double price, double coins, int side, int64_t given) noexcept nogil:
-        cdef int64_t lots
+        cdef int64_t lots, closed
         cdef int64_t finer = 1
         cdef int code
         if ts < self.now:
@@ -581,16 +646,22 @@ cdef class BucketCore:
         lots = lots_of(&self.lots, price, coins, given, &finer)
         if finer > 1:
             clock_refine(&self.clock, finer)
+            starts_refine(&self.later, finer)
             self.bulk.lots *= finer
         self.clock.lots_per_coin = lots_per_coin(&self.lots)
+        starts_set_lots(&self.later, self.clock.lots_per_coin)
         if self.bulk.on:
-            code = bulk_advance(&self.bulk, ts, &self.clock)
+            code = bulk_advance(&self.bulk, ts, &self.clock, &self.later)
             bulk_add(&self.bulk, price, coins, lots)
             return code
         code = clock_prepare(&self.clock, ts, coins, lots)
         if code < 0:
             return code
-        return clock_fill(&self.clock, ts, price, coins, lots, side > 0, side < 0, NAN, NAN)
+        closed = self.clock.rows.used
+        code = clock_fill(&self.clock, ts, price, coins, lots, side > 0, side < 0, NAN, NAN)
+        if self.later.used and code == 0:
+            code = starts_take(&self.later, &self.clock.rows, closed, ts, price, coins, lots, side > 0, side < 0)
+        return code
 
     def run(self, dict trades):
         """run(trades)
@@ -614,7 +685,7 @@ cdef class BucketCore:
     cdef bint _counts(self, Columns t, int64_t n, Run *run) noexcept nogil:
         """Count the next n trades; False where sums cannot tell what is in them. (Times rise through a run that counts, so its
         last one speaks for all.)"""
-        return (t.has_side and not self.bulk.on and clock_takes_runs(&self.clock)
+        return (t.has_side and not self.bulk.on and not self.later.used and clock_takes_runs(&self.clock)
                 and lots_of_run(&self.lots, self.now, &t.ts[t.i], &t.a[t.i], &t.b[t.i], &t.side[t.i], n, run)
                 and in_our_years(t.ts[t.i + n - 1]) and clock_in_day(&self.clock, t.ts[t.i + n - 1]))
 
@@ -837,6 +908,10 @@ cdef class Core:
         book_init(&m.book, instrument.tick or 0.0, not params.book_without_snapshot)
         _bulk_init(&m.bulk, params)
         _clock_init(&m.clock, params)
+        _later_init(&m.later, params)
+        m.clock_alone = not m.bulk.on and not m.later.used
+        m.short_flow.kept = exp(-<double> step / params.duration_ns("imbalance_short"))
+        m.long_flow.kept = exp(-<double> step / params.duration_ns("imbalance_long"))
         calm_init(&m.calm, params.duration_ns("history"), params.duration_ns("history_lag"))
         implied_init(&m.implied)
         _implied_params(&m.implied.p, params)
@@ -868,6 +943,7 @@ cdef class Core:
         cdef int i, n = _machine_blocks(&self.m, blocks)
         for i in range(n):
             free(blocks[i].data)
+        _free_later(&self.m.later)
         memset(&self.m, 0, sizeof(Machine))
 
     cdef int _check(self, int code) except -1:
@@ -1204,20 +1280,21 @@ cdef class Core:
         The whole state as bytes.
         """
         cdef Block *blocks[MAX_BLOCKS]
-        cdef int i, n = _machine_blocks(&self.m, blocks)
+        cdef int n = _machine_blocks(&self.m, blocks)
         cdef Machine plain = self.m
         cdef Block *plain_blocks[MAX_BLOCKS]
-        cdef int64_t used
-        _machine_blocks(&plain, plain_blocks)
-        for i in range(n):      # addresses are not state
-            plain_blocks[i].data = NULL
-            plain_blocks[i].capacity = 0
+        cdef VolumeClock clock
+        cdef int64_t which
+        _without_addresses(plain_blocks, _machine_blocks(&plain, plain_blocks))
+        plain.later.data = NULL
+        plain.later.capacity = 0
         parts = [(<char *> &plain)[:sizeof(Machine)]]
-        for i in range(n):
-            used = blocks[i].used
-            parts.append((<char *> &used)[:sizeof(int64_t)])
-            if used:
-                parts.append(blocks[i].data[:used])
+        _append_blocks(parts, blocks, n)
+        for which in range(starts_count(&self.m.later)):
+            clock = starts_clock(&self.m.later, which)[0]
+            _without_addresses(plain_blocks, _clock_blocks(&clock, plain_blocks))
+            parts.append((<char *> &clock)[:sizeof(VolumeClock)])
+            _append_blocks(parts, blocks, _clock_blocks(starts_clock(&self.m.later, which), blocks))
         body = b"".join(parts)
         head = MAGIC + <bytes> int(LAYOUT).to_bytes(4, "little") + int(sizeof(Machine)).to_bytes(4, "little")
         return head + zlib.crc32(body).to_bytes(4, "little") + body
@@ -1230,8 +1307,8 @@ cdef class Core:
         cdef Block *blocks[MAX_BLOCKS]
         cdef Machine m
         cdef const char *at
-        cdef int64_t used, left
-        cdef int i, n
+        cdef int64_t later, which
+        cdef VolumeClock *clock
         if len(state) < 20 or state[:8] != MAGIC:
             raise FileError("not a snapshot of an engine", expected="bytes of Engine.snapshot()")
         if state[8:16] != int(LAYOUT).to_bytes(4, "little") + int(sizeof(Machine)).to_bytes(4, "little"):
@@ -1241,20 +1318,16 @@ cdef class Core:
             raise FileError("snapshot is damaged: its checksum does not fit")
         memcpy(&m, <const char *> body, sizeof(Machine))
         self._free()
-        n = _machine_blocks(&m, blocks)
-        at = <const char *> body + sizeof(Machine)
-        for i in range(n):
-            blocks[i].data = NULL
-            blocks[i].capacity = 0
-            memcpy(&used, at, sizeof(int64_t))
-            at += sizeof(int64_t)
-            blocks[i].used = 0
-            if used:
-                if block_reserve(blocks[i], used) < 0:
-                    raise MemoryError()
-                memcpy(blocks[i].data, at, used)
-                blocks[i].used = used
-                at += used
+        at = _read_blocks(<const char *> body + sizeof(Machine), blocks, _machine_blocks(&m, blocks))
+        later = starts_count(&m.later)
+        memset(&m.later, 0, sizeof(Block))
+        if block_reserve(&m.later, later * sizeof(VolumeClock)) < 0:
+            raise MemoryError()
+        for which in range(later):
+            clock = starts_clock(&m.later, which)
+            memcpy(clock, at, sizeof(VolumeClock))
+            at = _read_blocks(at + sizeof(VolumeClock), blocks, _clock_blocks(clock, blocks))
+            m.later.used += sizeof(VolumeClock)
         if m.bulk.on and m.bulk.df > 0:
             _need_student()
         self.m = m

@@ -32,6 +32,7 @@ _TIME_FIELDS = ("ts", "ts_open", "ts_close", "ts_start", "ts_end", "ts_known")
 _PERHAPS_NEVER = ("ts_tightened",)  # times that the core writes as 0 where there is none
 _FLAGS = ("gap",)
 _INTEGER_FIELDS = ("trades", "bucket")
+_RANGE = ("vpin_lo", "vpin_hi")
 # Where nothing is known yet, sums are sums of nothing and stay 0; everything else is null.
 _NEVER_NULL = ("buy_volume", "sell_volume", "unknown_volume", "volume")
 
@@ -78,14 +79,18 @@ def _ratio(part: float, whole: float) -> float | None:
     return part / whole if whole > 0 else None
 
 
-def bars_frame(rows: bytes) -> pl.DataFrame:
-    """Bars as the core wrote them."""
-    return _named(_frame(rows, _core.BAR_FIELDS), "regime", _core.REGIME_NAMES)
+def _names(fields: list[tuple[str, str]], ranged: bool) -> list[str]:
+    return [name for name, _ in fields if ranged or name not in _RANGE]
 
 
-def buckets_frame(rows: bytes, names: Collection[str] | None = None) -> pl.DataFrame:
-    """Closed volume buckets as the core wrote them: every column, or those named."""
-    return _frame(rows, _core.BUCKET_FIELDS, names)
+def bars_frame(rows: bytes, *, ranged: bool = False) -> pl.DataFrame:
+    """Bars as the core wrote them; `ranged`: with the range of VPIN over several starts."""
+    return _named(_frame(rows, _core.BAR_FIELDS, _names(_core.BAR_FIELDS, ranged)), "regime", _core.REGIME_NAMES)
+
+
+def buckets_frame(rows: bytes, names: Collection[str] | None = None, *, ranged: bool = False) -> pl.DataFrame:
+    """Closed volume buckets as the core wrote them: every column, or those named; `ranged`: with the range of VPIN."""
+    return _frame(rows, _core.BUCKET_FIELDS, names or _names(_core.BUCKET_FIELDS, ranged))
 
 
 def events_frame(rows: bytes) -> pl.DataFrame:
@@ -265,11 +270,11 @@ class Engine(_Face):
 
     def take_bars(self) -> pl.DataFrame:
         """Bars closed since the last call."""
-        return bars_frame(self.drain_bars())
+        return bars_frame(self.drain_bars(), ranged=self.params.vpin_offsets > 1)
 
     def take_buckets(self) -> pl.DataFrame:
         """Volume buckets closed since the last call."""
-        return buckets_frame(self.drain_buckets())
+        return buckets_frame(self.drain_buckets(), ranged=self.params.vpin_offsets > 1)
 
     def take_events(self) -> pl.DataFrame:
         """Episodes closed since the last call."""

@@ -53,6 +53,9 @@ class Params:
     volume_days: int = _number(7, 1, 31, "days", "complete UTC days whose median is the daily volume")
     window: int = _number(50, 2, 100_000, "buckets", "buckets that make one VPIN value")
     rank_days: float = _number(90.0, 1.0, 3650.0, "days", "history in which VPIN is ranked")
+    vpin_offsets: int = _number(
+        1, 1, 1000, "starts", "volume clocks that begin at shares of a bucket, for a range of VPIN; 1: no range"
+    )
     classify: str = dataclasses.field(
         default="side", metadata={"unit": "rule", "doc": "how trades are signed: " + ", ".join(RULES)}
     )
@@ -78,6 +81,8 @@ class Params:
     spread_memory: str = _duration("10s", "1s", "10m", "memory of the spread in the credibility of a price")
     volume_memory: str = _duration("3s", "1s", "10m", "memory of volume in the belief in a price")
     imbalance_memory: str = _duration("30s", "1s", "1h", "memory of the signed flow")
+    imbalance_short: str = _duration("10s", "1s", "1h", "a shorter one, of which only bars tell")
+    imbalance_long: str = _duration("60s", "1s", "1d", "and a longer one")
     weight_asymmetry: float = _number(1.0, 0.0, 100.0, "1", "weight of the asymmetry term")
     weight_volume: float = _number(1.0, 0.0, 100.0, "1", "weight of the volume term")
     weight_credibility: float = _number(1.0, 0.0, 100.0, "1", "weight of the credibility term")

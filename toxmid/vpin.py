@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Final, Literal, cast, get_args
 
-import numpy as np
 import polars as pl
 
 from toxmid import _core, schema
@@ -96,8 +95,8 @@ def vpin(
         unknown_volume`` (base coin), ``imbalance`` (buy - sell) / volume, ``vpin`` in [0, 1] (null until there are
         `window` buckets, and where every side is unknown) and ``vpin_rank``, the share of the values of the 90 days
         before that lie below it (null until 2 x `window` buckets have closed). With `offsets` over 1 also ``vpin_lo``
-        and ``vpin_hi``: least and greatest of the values that the K clocks showed at ``ts_close`` (each that of its own
-        last closed bucket), null until all of them show one.
+        and ``vpin_hi``: least and greatest of the values that the K clocks showed (each that of its own last closed
+        bucket) when all had taken the trade that closed the bucket; null until all of them show one.
 
     Raises
     ------
@@ -154,11 +153,12 @@ def vpin(
         classify=classify,
         bvc_bar=bar,
         bvc_df=df,
+        vpin_offsets=offsets,
     )
     tape = _signed(trades, quotes, classify, instrument)
-    market, arrays = instrument or found_instrument(tape), schema.columns(tape, "trades")
-    clocks = [_clock(params, market, arrays, start / offsets) for start in range(offsets)]
-    return clocks[0] if offsets == 1 else clocks[0].with_columns(_range(clocks))
+    clock = _core.BucketCore(params, instrument or found_instrument(tape))
+    clock.run(schema.columns(tape, "trades"))
+    return buckets_frame(clock.drain_buckets(), _COLUMNS if offsets == 1 else (*_COLUMNS, "vpin_lo", "vpin_hi"))
 
 
 def _check_offsets(offsets: int, convention: str) -> None:
@@ -166,27 +166,6 @@ def _check_offsets(offsets: int, convention: str) -> None:
         raise ParameterError("offsets", found=offsets, expected=f"a whole number, 1 to {_MOST_OFFSETS}")
     if offsets > 1 and convention != "causal":
         raise ParameterError("a range of starts is causal", column="convention", found=convention, expected="causal")
-
-
-def _clock(params: Params, market: Instrument, trades: dict[str, Any], skip: float) -> pl.DataFrame:
-    """Buckets of the clock that begins a share of a bucket into the tape."""
-    clock = _core.BucketCore(params, market, skip)
-    clock.run(trades)
-    return buckets_frame(clock.drain_buckets(), _COLUMNS)
-
-
-def _range(clocks: list[pl.DataFrame]) -> list[pl.Series]:
-    """Least and greatest value that the clocks showed whenever a bucket of the first one closed."""
-    closed = clocks[0]["ts_close"].to_physical().to_numpy()
-    shown = [clocks[0]["vpin"].fill_null(np.nan).to_numpy()]
-    for clock in clocks[1:]:
-        last = np.searchsorted(clock["ts_close"].to_physical().to_numpy(), closed, side="right") - 1
-        shown.append(np.append(clock["vpin"].fill_null(np.nan).to_numpy(), np.nan)[last])  # -1, none yet: the NaN
-    values = np.stack(shown)
-    return [
-        pl.Series("vpin_lo", values.min(axis=0)).fill_nan(None),
-        pl.Series("vpin_hi", values.max(axis=0)).fill_nan(None),
-    ]
 
 
 def _signed(trades: Any, quotes: Any, rule: str, instrument: Instrument | None) -> pl.DataFrame:

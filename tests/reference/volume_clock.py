@@ -24,6 +24,7 @@ class Bucket:
     unknown: Fraction
     vpin: Fraction | None
     rank: Fraction | None
+    trade: int  # which one of the tape closed it
 
     @property
     def volume(self) -> Fraction:
@@ -82,7 +83,7 @@ class VolumeClock:
 
     def _close(self, ts: int) -> None:
         buy, sell, unknown = self._parts
-        last = [*self.closed[-self.window + 1 :], Bucket(self._ts_open, ts, buy, sell, unknown, None, None)]
+        last = [*self.closed[-self.window + 1 :], Bucket(self._ts_open, ts, buy, sell, unknown, None, None, 0)]
         vpin = rank = None
         if len(last) == self.window and any(bucket.buy + bucket.sell > 0 for bucket in last):
             vpin = sum((abs(b.buy - b.sell) for b in last), NOTHING) / sum((b.volume for b in last), NOTHING)
@@ -90,7 +91,7 @@ class VolumeClock:
             if before and len(self.closed) + 1 >= 2 * self.window:
                 rank = Fraction(sum(value < float(vpin) for value in before), len(before))
             self._values.append((ts, float(vpin)))
-        self.closed.append(Bucket(self._ts_open, ts, buy, sell, unknown, vpin, rank))
+        self.closed.append(Bucket(self._ts_open, ts, buy, sell, unknown, vpin, rank, len(self._history)))
         self._parts = [NOTHING] * 3
 
     def _next_target(self, ts: int) -> Fraction | None:
@@ -125,12 +126,13 @@ def daily_volume(history: Sequence[tuple[int, Fraction]], ts: int, days_kept: in
 
 
 def range_of_starts(clocks: Sequence[VolumeClock]) -> list[tuple[Fraction, Fraction] | None]:
-    """Least and greatest value that all clocks show when a bucket of the first closes; None where one shows none."""
+    """Least and greatest value that all clocks show once they have taken the trade with which a bucket of the first
+    closes; None where one shows none."""
     ranges: list[tuple[Fraction, Fraction] | None] = []
     for bucket in clocks[0].closed:
         shown = [bucket.vpin]
         for clock in clocks[1:]:
-            before = [other.vpin for other in clock.closed if other.ts_close <= bucket.ts_close]
+            before = [other.vpin for other in clock.closed if other.trade <= bucket.trade]
             shown.append(before[-1] if before else None)
         known = [value for value in shown if value is not None]
         ranges.append((min(known), max(known)) if len(known) == len(shown) else None)

@@ -7,6 +7,8 @@
 from libc.math cimport NAN, erfc, exp2, sqrt
 from libc.stdint cimport int64_t
 from toxmid.steps.codes cimport SECOND
+from toxmid.steps.memory cimport Block
+from toxmid.steps.starts cimport starts_take
 from toxmid.steps.volume_clock cimport VolumeClock, clock_fill, clock_prepare
 
 cdef extern from *:
@@ -54,20 +56,22 @@ cdef inline double buy_share(double change, double sigma, double df) noexcept no
     return 0.5 * erfc(-x * 0.7071067811865476)
 
 
-cdef inline int bulk_close(Bulk *b, VolumeClock *clock) noexcept nogil:
+cdef inline int bulk_close(Bulk *b, VolumeClock *clock, Block *later) noexcept nogil:
     """Classify the open bar and pour it into the buckets. Before sigma is believed its sides are unknown."""
     cdef double change = b.close - b.previous_close
-    cdef double w
+    cdef double buy = 0.0, sell = 0.0
+    cdef int64_t before = clock.rows.used
     cdef int code = 0
     if b.lots > 0:
         code = clock_prepare(clock, b.index * b.bar, b.coins, b.lots)
         if code < 0:
             return code
         if b.changes >= BVC_WARMUP and change == change:
-            w = buy_share(change, sqrt(b.variance), b.df)
-            code = clock_fill(clock, b.index * b.bar, b.notional / b.coins, b.coins, b.lots, w, 1.0 - w, NAN, NAN)
-        else:
-            code = clock_fill(clock, b.index * b.bar, b.notional / b.coins, b.coins, b.lots, 0.0, 0.0, NAN, NAN)
+            buy = buy_share(change, sqrt(b.variance), b.df)
+            sell = 1.0 - buy
+        code = clock_fill(clock, b.index * b.bar, b.notional / b.coins, b.coins, b.lots, buy, sell, NAN, NAN)
+        if code == 0 and later.used:
+            code = starts_take(later, &clock.rows, before, b.index * b.bar, b.notional / b.coins, b.coins, b.lots, buy, sell)
     if change == change:
         b.variance += (change * change - b.variance) * (b.gain if b.changes else 1.0)
         b.changes += 1
@@ -77,14 +81,14 @@ cdef inline int bulk_close(Bulk *b, VolumeClock *clock) noexcept nogil:
     return code
 
 
-cdef inline int bulk_advance(Bulk *b, int64_t ts, VolumeClock *clock) noexcept nogil:
+cdef inline int bulk_advance(Bulk *b, int64_t ts, VolumeClock *clock, Block *later) noexcept nogil:
     """Close the bars that ended before `ts`; bars without a trade are a price change of nothing."""
     cdef int64_t index = (ts + b.bar - 1) // b.bar
     cdef int code
     if b.index == 0:
         b.index = index
     while b.index < index:
-        code = bulk_close(b, clock)
+        code = bulk_close(b, clock, later)
         if code < 0:
             return code
         b.index += 1

@@ -70,6 +70,12 @@ cdef inline bint is_price(double x) noexcept nogil:
     return 1e-15 <= x and x <= 1e15
 
 
+cdef inline double fading(double weight, double kept) noexcept nogil:
+    """The factor by which sums with a memory fade: `kept`, and 1 once their weight is so faint that a double could hold it no longer.
+    Means are ratios of such sums: left alone, they would end as a ratio of the smallest doubles, which is any number."""
+    return kept if weight > 1e-150 else 1.0
+
+
 cdef inline bint is_size(double x) noexcept nogil:
     """Not negative, and of a size that sums can hold; false for NaN."""
     return 0 <= x and x <= 1e18

@@ -12,7 +12,7 @@
 from libc.math cimport NAN, exp2, fabs
 from libc.stdint cimport int64_t
 from libc.string cimport memset
-from toxmid.steps.codes cimport BOUGHT, ERR_MEMORY, SOLD, Tally, unlikely
+from toxmid.steps.codes cimport BOUGHT, ERR_MEMORY, SOLD, Tally, fading, unlikely
 from toxmid.steps.memory cimport Block, block_reserve
 
 cdef enum:
@@ -58,7 +58,7 @@ cdef struct Flow:
     int64_t grace               # ns after a record in which its trade may still come
     double half_life            # of the memory, in minutes of the credible clock
     double clock                # credible clock: normal minutes of trading at credible prices
-    double weight, weighted, weighted_unpressed, weight_squared     # sums with memory
+    double weight, weighted, weighted_unpressed     # sums with memory
     double toxic_buy, toxic_sell        # units of the open step
     double liq_buy, liq_sell            # base coin of the open bar
     double liq_total, toxic_total       # base coin, since the beginning
@@ -107,7 +107,6 @@ cdef inline void flow_add(Flow *f, const Print *p, double units) noexcept nogil:
     f.weight += weight
     f.weighted += weight * price
     f.weighted_unpressed += weight * _unpressed(p, price)
-    f.weight_squared += weight * weight
     f.toxic_total += units * p.coins / p.units
     if p.side > 0:
         f.toxic_buy += units
@@ -120,11 +119,10 @@ cdef inline void flow_tick(Flow *f, double minutes) noexcept nogil:
     cdef double memory
     f.clock += minutes
     if f.weight > 0 and minutes > 0:
-        memory = exp2(-minutes / f.half_life)
+        memory = fading(f.weight, exp2(-minutes / f.half_life))
         f.weight *= memory
         f.weighted *= memory
         f.weighted_unpressed *= memory
-        f.weight_squared *= memory * memory
 
 
 cdef inline double _claim(Flow *f, Print *p, double units) noexcept nogil:

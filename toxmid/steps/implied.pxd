@@ -25,6 +25,7 @@
 
 from libc.math cimport NAN, exp, exp2, fabs, isnan, log, sqrt
 from toxmid.steps.calm cimport Calm, Norms, calm_ready
+from toxmid.steps.codes cimport fading
 
 cdef struct ImpliedParams:
     double kappa                # credible track: calm sigmas that one normal minute at a normal spread explains
@@ -104,7 +105,7 @@ cdef inline double _imbalance(const Implied *s) noexcept nogil:
 
 
 cdef inline void _track_flow(Implied *s, double dt, double buy, double sell, double unknown) noexcept nogil:
-    cdef double kept = exp(-dt / s.p.imbalance_memory)
+    cdef double kept = fading(s.total_volume, exp(-dt / s.p.imbalance_memory))
     cdef double total = buy + sell + unknown
     s.volume = _blend(0.0 if isnan(s.volume) else s.volume, total / dt, dt, s.p.volume_memory)
     s.signed_volume = s.signed_volume * kept + buy - sell

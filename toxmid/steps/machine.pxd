@@ -14,7 +14,7 @@ from toxmid.steps.calm cimport Calm, calm_minute, calm_ready, calm_sample, calm_
 from toxmid.steps.classify cimport RULE_TICK, Signing, classify_quote, classify_trade
 from toxmid.steps.codes cimport (BAD_PRICE, BAD_SIDE, BAD_SIZE, BEFORE_SNAPSHOT, BOOK, BOUGHT, ERR_BACKWARDS, ERR_MEMORY,
                                  ERR_SILENCE, ERR_TIME_RANGE, LIQUIDATION, MARK, OPEN_INTEREST, QUOTE, REFERENCE,
-                                 SECOND, SOLD, TRADE, UNKNOWN, ZERO_SIZE, Tally, in_our_years, is_price, is_size, unlikely)
+                                 SECOND, SOLD, TRADE, UNKNOWN, ZERO_SIZE, Tally, fading, in_our_years, is_price, is_size, unlikely)
 from toxmid.steps.consensus cimport (ALL_VENUES, INDEX_PRICE, MARK_PRICE, OTHER_VENUES, Consensus,
                                      consensus_corridor)
 from toxmid.steps.depth cimport RUNGS, Depth, depth_end_bar, depth_step
@@ -28,6 +28,7 @@ from toxmid.steps.kyle cimport Kyle, kyle_lambda, kyle_step
 from toxmid.steps.lots cimport Lots, lots_countable, lots_of, lots_per_coin, lots_took
 from toxmid.steps.memory cimport Block, block_reserve
 from toxmid.steps.signs cimport Signs, signs_correlation, signs_flush, signs_push
+from toxmid.steps.starts cimport starts_range, starts_refine, starts_set_lots, starts_take
 from toxmid.steps.touch cimport (DEPTH, QUOTES, TAPE, Touch, fresh_spread, touch_age, touch_end_step,
                                  touch_forget_tape, touch_set, touch_settle, touch_spread, touch_trade,
                                  touch_weighted_mid, where)
@@ -79,12 +80,16 @@ cdef struct BarRow:             # every field is 8 bytes wide: int64 or double
     double unknown_volume
     double liq_buy_volume
     double liq_sell_volume
-    double imbalance            # of the taker flow, 30 s memory
+    double imbalance            # of the taker flow, 30 s memory,
+    double imbalance_short      # 10 s,
+    double imbalance_long       # and 60 s
     double ofi                  # order-flow imbalance at the touch, base coin
     double depth_bid
     double depth_ask
     double vpin
     double vpin_rank
+    double vpin_lo              # least and greatest over the starts of the volume clock; not a number unless there are several
+    double vpin_hi
     double spread_z
     double impact_bps           # 60 s log return of mid
     double bps_per_volume       # |impact_bps| / volume of these 60 s
@@ -135,6 +140,10 @@ cdef struct BarRow:             # every field is 8 bytes wide: int64 or double
     int64_t sweeps              # taker orders that traded at two prices or more, or more than rested at the best
     double sweep_volume         # base coin of them
 
+cdef struct Faded:              # taker flow with a memory
+    double kept                 # of it after a step
+    double signed, total        # units
+
 cdef struct BarSums:
     int64_t trades
     int64_t lots[3]             # sold, of unknown side, bought
@@ -177,6 +186,7 @@ cdef struct Machine:
     double cusum
     int64_t stress_until
     int64_t steps               # closed
+    Faded short_flow, long_flow         # signed and total taker flow with two more memories
     Signs signs
     Kyle kyle
     Branching branching
@@ -191,6 +201,8 @@ cdef struct Machine:
     Book book
     Bulk bulk
     VolumeClock clock
+    Block later                 # VolumeClock, those that begin later: blocks of their own beside the list
+    bint clock_alone            # no later clocks and no bulk classification: most trades just join the open bucket
     Calm calm
     Order order
     Flow flow
@@ -216,6 +228,7 @@ cdef inline void _refine(Machine *m, int64_t factor) noexcept nogil:
     """The grid of lots became finer: what counts lots counts the smaller ones from now on."""
     cdef int side
     clock_refine(&m.clock, factor)
+    starts_refine(&m.later, factor)
     m.bulk.lots *= factor
     for side in range(3):
         m.sums.lots[side] *= factor
@@ -230,6 +243,7 @@ cdef inline int64_t _whole_lots(Machine *m, double price, double coins, int64_t 
         _refine(m, finer)
     if unlikely(first or finer > 1):
         m.clock.lots_per_coin = lots_per_coin(&m.lots)
+        starts_set_lots(&m.later, m.clock.lots_per_coin)
         m.flow.slack = 0.5 if m.lots.contracts else 0.5 / m.lots.grid.per_unit
     return lots
 
@@ -441,11 +455,14 @@ cdef inline void _fill_row(Machine *m, double spread, double move, double units_
     r.price = m.last_price
     r.vpin = m.clock.vpin
     r.vpin_rank = m.clock.vpin_rank
+    starts_range(&m.later, m.clock.vpin, &r.vpin_lo, &r.vpin_hi)
     r.spread_z = calm_spread_z(&m.calm, m.implied.spread, _tick_bps(m)) if t.mid == t.mid else NAN
     r.impact_bps = move
     r.bps_per_volume = fabs(move) / coins_60 if coins_60 > 0 else NAN
     r.excess_impact = _excess(m, move, units_60)
     r.imbalance = _imbalance(&m.implied) if m.implied.total_volume > 0 else NAN
+    r.imbalance_short = m.short_flow.signed / m.short_flow.total if m.short_flow.total > 0 else NAN
+    r.imbalance_long = m.long_flow.signed / m.long_flow.total if m.long_flow.total > 0 else NAN
     # A late record claims volume whose own part in the sum has faded already: never more than all of it.
     r.toxicity = fmin(m.toxic_30 / m.volume_30, 1.0) if m.volume_30 > 0 and not m.blind else NAN
     r.toxic_mean = toxic_mean(&m.flow)
@@ -523,14 +540,23 @@ cdef inline int _write_bar(Machine *m) noexcept nogil:
     return 0
 
 
+cdef inline void _fade(Faded *f, double net, double units) noexcept nogil:
+    cdef double kept = fading(f.total, f.kept)
+    f.signed = f.signed * kept + net
+    f.total = f.total * kept + units
+
+
 cdef inline void _decay_rates(Machine *m, double dt) noexcept nogil:
     cdef double toxic = m.flow.toxic_buy + m.flow.toxic_sell
+    cdef double net = m.step_units[BOUGHT] - m.step_units[SOLD]
     cdef double units = m.step_units[BOUGHT] + m.step_units[SOLD] + m.step_units[UNKNOWN]
     cdef double minute = exp(-dt / 60.0)
-    cdef double half = exp(-dt / 30.0)
+    cdef double half = fading(m.volume_30, exp(-dt / 30.0))
     m.toxic_rate = m.toxic_rate * minute + toxic * (1.0 - minute) / dt
     m.toxic_30 = m.toxic_30 * half + toxic
     m.volume_30 = m.volume_30 * half + units
+    _fade(&m.short_flow, net, units)
+    _fade(&m.long_flow, net, units)
 
 
 cdef inline int _remember_step(Machine *m, double log_mid, double spread, double move, double units_60,
@@ -675,7 +701,7 @@ cdef inline int _close_steps(Machine *m, int64_t ts) noexcept nogil:
     while code == 0 and ts > m.step_end:
         # A bulk bar that has ended by the end of a step belongs before it, one that ends later must not show in it.
         if m.bulk.on:
-            code = bulk_advance(&m.bulk, m.step_end + 1, &m.clock)
+            code = bulk_advance(&m.bulk, m.step_end + 1, &m.clock, &m.later)
         if code == 0:
             code = _close_step(m)
     if ts - m.now > m.set.gap:
@@ -702,7 +728,7 @@ cdef inline int _advance_in_years(Machine *m, int64_t ts) noexcept nogil:
     else:
         code = _settle(m)
     if unlikely(code == 0 and m.bulk.on):
-        code = bulk_advance(&m.bulk, ts, &m.clock)
+        code = bulk_advance(&m.bulk, ts, &m.clock, &m.later)
     if unlikely(code < 0):
         return code
     m.finished = False
@@ -755,8 +781,9 @@ cdef inline void _hit_book(Machine *m, int side, double price, double coins, dou
 cdef inline int _trade(Machine *m, int64_t ts, double price, double coins, int side, int64_t lots) noexcept nogil:
     """A good trade of so many lots, at the time to which the clock was brought."""
     cdef int code
+    cdef int64_t closed
     cdef double width, mid, units
-    cdef bint has_room = clock_has_room(&m.clock, ts, lots) and not m.bulk.on
+    cdef bint has_room = clock_has_room(&m.clock, ts, lots) and m.clock_alone
     if unlikely(not has_room) and not m.bulk.on:
         code = clock_prepare(&m.clock, ts, coins, lots)
         if code < 0:
@@ -799,7 +826,10 @@ cdef inline int _trade(Machine *m, int64_t ts, double price, double coins, int s
     if m.bulk.on:
         bulk_add(&m.bulk, price, coins, lots)
         return 0
+    closed = m.clock.rows.used
     code = clock_fill(&m.clock, ts, price, coins, lots, side > 0, side < 0, width, mid)
+    if m.later.used and code == 0:
+        code = starts_take(&m.later, &m.clock.rows, closed, ts, price, coins, lots, side > 0, side < 0)
     if m.clock.filled == 0:
         m.clock.blind = False
     return code
@@ -1018,7 +1048,7 @@ cdef inline int machine_finish(Machine *m) noexcept nogil:
         return 0
     code = _settle(m)
     if code == 0 and m.bulk.on:
-        code = bulk_advance(&m.bulk, m.step_end + 1, &m.clock)
+        code = bulk_advance(&m.bulk, m.step_end + 1, &m.clock, &m.later)
     while code == 0 and m.step_end % m.set.bar != 0:
         code = _close_step(m)
     if code == 0:

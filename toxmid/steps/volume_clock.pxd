@@ -30,6 +30,8 @@ cdef struct BucketRow:          # every field is 8 bytes wide: int64 or double
     double imbalance            # (buy - sell) / volume
     double vpin
     double vpin_rank
+    double vpin_lo              # least and greatest over the starts of the clock; not a number unless there are several
+    double vpin_hi
     double price                # last
     double vwap
     double spread_bps           # spread its trades met, volume-weighted, of the mid
@@ -78,6 +80,7 @@ cdef struct VolumeClock:
     double warmup_coins         # traded before the first bucket volume was known: in no bucket
     bint ranked                 # keep the rank
     bint counts_only            # prices and spreads of buckets are not kept
+    bint silent                 # no rows are written: only the last value is wanted
     DayVolume volume
     Ranked past
     Block slots                 # Slot[window], a ring
@@ -212,6 +215,9 @@ cdef inline int _close(VolumeClock *c, int64_t ts, double price) noexcept nogil:
             c.vpin_rank = ranked_below(&c.past, c.vpin)
         if ranked_push(&c.past, ts, c.vpin) < 0:
             return ERR_MEMORY
+    if c.silent:
+        _empty(c, price)
+        return 0
     if block_reserve(&c.rows, sizeof(BucketRow)) < 0:
         return ERR_MEMORY
     row = <BucketRow *> (c.rows.data + c.rows.used)
@@ -226,6 +232,7 @@ cdef inline int _close(VolumeClock *c, int64_t ts, double price) noexcept nogil:
     row.imbalance = (buy - sell) / size
     row.vpin = c.vpin
     row.vpin_rank = c.vpin_rank
+    row.vpin_lo = row.vpin_hi = NAN
     row.price = price
     row.vwap = NAN if c.counts_only else c.notional / c.coins
     row.spread_bps = NAN if c.counts_only else 1e4 * c.width / c.mid
