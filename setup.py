@@ -13,8 +13,8 @@ from setuptools.errors import CCompilerError, CompileError, ExecError, PlatformE
 DEBUG = os.environ.get("TOXMID_DEBUG") == "1"
 MSVC = os.name == "nt"
 
-# Contraction off: a fused multiply-add on one machine and not on another would give other bits. The core is one large unit: with
-# gcc's usual limit to its growth, what it inlines into the loop over events depends on how much else there is.
+# Contraction off: a fused multiply-add on one machine and not on another would give other bits. The core is one large
+# unit: with gcc's usual limit to its growth, what it inlines into the loop over events depends on what else there is.
 OPTIMISED = ["/O2", "/fp:precise"] if MSVC else ["-O3", "-ffp-contract=off", "--param=inline-unit-growth=50"]
 CHECKED = ["/Od"] if MSVC else ["-O0", "-g", "-UNDEBUG", "-ffp-contract=off"]
 

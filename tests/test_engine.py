@@ -70,6 +70,46 @@ def test_bars_against_a_plain_reckoning(tables: Tables) -> None:
         np.testing.assert_allclose(got, expected, **({"rtol": 0} if exact else tolerance), err_msg=name)
 
 
+def test_order_flow_of_a_side_that_empties() -> None:
+    """It takes its size with it and brings its new one: what is quoted nowhere is at the worst of all prices."""
+    engine = Engine()
+    quotes = [
+        (100.0, 5.0, 101.0, 4.0),
+        (NAN, NAN, 101.0, 4.0),  # five bids go
+        (99.0, 3.0, 101.0, 4.0),  # three come
+        (99.0, 3.0, 0.0, 7.0),  # four asks go; the size of no price is none
+        (99.0, 3.0, 102.0, 1.0),  # one comes
+        (NAN, NAN, NAN, NAN),  # nothing is quoted: that is no flow,
+        (98.0, 9.0, 102.0, 9.0),  # nor what comes after it
+        (98.0, 10.0, 102.0, 9.0),
+    ]
+    for i, quote in enumerate(quotes):
+        engine.quote(START + i * SECOND, *quote)
+    engine.finish()
+    bars = engine.take_bars()
+    assert bars["ofi"].to_list() == [0.0, -5.0, 3.0, 4.0, -1.0, 0.0, 0.0, 1.0]
+    assert bars["bid_size"].to_list() == [5.0, None, 3.0, 3.0, 3.0, None, 9.0, 10.0]
+    assert bars["ask_size"].to_list() == [4.0, 4.0, 4.0, None, 1.0, None, 9.0, 9.0]
+
+
+def test_order_flow_of_a_book_that_breaks() -> None:
+    """A side that is deleted is flow, a book that was lost is not."""
+    engine = Engine(instrument=Instrument(tick=1.0))
+
+    def message(second: int, rows: list[tuple[int, float, float]], snapshot: bool = False, gap: bool = False) -> None:
+        for row in rows:
+            engine.book(START + second * SECOND, *row, snapshot, gap)
+
+    message(0, [(1, 100.0, 5.0), (-1, 101.0, 4.0)], snapshot=True)
+    message(1, [(1, 100.0, 0.0)])
+    message(2, [(1, 99.0, 2.0)])
+    message(3, [(1, 99.0, 1.0)], gap=True)
+    message(4, [(1, 99.0, 8.0), (-1, 101.0, 8.0)], snapshot=True)
+    message(5, [(1, 99.0, 9.0)])
+    engine.finish()
+    assert engine.take_bars()["ofi"].to_list() == [0.0, -5.0, 2.0, 0.0, 0.0, 1.0]
+
+
 def test_bar_covers_its_end_and_not_its_beginning() -> None:
     """(ts - bar, ts]: an event at the very end of a bar is in it."""
     engine = Engine()

@@ -1,18 +1,24 @@
-"""Two engines through whatever may happen: one takes events singly, the other as arrays; they stay the same state."""
+"""Two engines through whatever may happen: one takes events singly, the other as arrays; they stay the same state, and
+what they said is what plain references make of the same events."""
 
 from __future__ import annotations
 
+import math
 import pickle
 from collections import Counter
+from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import polars as pl
+import pytest
 from feeding import NAN, SECOND, START
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from reference.bars import Tape, bar
+from reference.volume_clock import VolumeClock, range_of_starts
 
 from toxmid import _core
 from toxmid.engine import Engine
@@ -30,7 +36,10 @@ NAMES = {
     "open_interest": ("open_interest", ("open_interest",)),
 }
 RANK = {method: tuple(INPUTS).index(name) for method, (name, _) in NAMES.items()}
-PARAMS = Params(bucket_volume=1.0, window=3, vpin_offsets=3, gap="30s", halt="5s")
+PARAMS = Params(bucket_volume=1.0, window=3, vpin_offsets=5, gap="30s", halt="5s")
+LOT = Fraction(1, 1000)
+MOST_BARS = 200  # with events in them that are reckoned again
+SHARES = {1: (Fraction(1), Fraction(0)), -1: (Fraction(0), Fraction(1)), 0: (Fraction(0), Fraction(0))}
 
 BAD = st.sampled_from([NAN, -1.0, 0.0, float("inf")])
 PRICES = st.integers(9_900, 10_100).map(lambda tick: tick / 100) | st.sampled_from([50.0, 99.999, 100.0625]) | BAD
@@ -49,6 +58,8 @@ class TwoEngines(RuleBasedStateMachine):
         self.sent: Counter[str] = Counter()
         self.last_bar: int | None = None
         self.ts, self.kind = START, 0
+        self.past: list[tuple[str, tuple[Any, ...]]] = []
+        self.said: list[tuple[bytes, bytes]] = []
 
     def send(self, method: str, step: int, *arguments: Any) -> None:
         """Events of one time come in the order of their kinds; who would come too late gets a nanosecond."""
@@ -58,6 +69,7 @@ class TwoEngines(RuleBasedStateMachine):
         self.kind = RANK[method]
         getattr(self.single, method)(self.ts, *arguments)
         self.pending.append((method, (self.ts, *arguments)))
+        self.past.append((method, (self.ts, *arguments)))
         self.sent[NAMES[method][0]] += 1
 
     @initialize(seed=st.integers(0, 9))
@@ -141,6 +153,7 @@ class TwoEngines(RuleBasedStateMachine):
         assert self.arrays.save_state() == self.single.save_state()
         rows_ = [(engine.drain_bars(), engine.drain_buckets(), engine.drain_episodes()) for engine in self.engines]
         assert rows_[0] == rows_[1]
+        self.said.append(rows_[0][:2])
         assert self.arrays.tally() == self.single.tally()
         self.check(*rows_[0])
 
@@ -189,12 +202,74 @@ class TwoEngines(RuleBasedStateMachine):
         for name, sent in self.sent.items():
             assert tally["used"][name] + sum(tally["rejected"][name].values()) == sent
 
+    @rule(in_place=st.booleans())
+    def begin_anew(self, in_place: bool) -> None:
+        """Another tape, with the old engines or with new ones: nothing of the one before is left."""
+        self.end()
+        for engine in self.engines:
+            engine.__init__(PARAMS)  # type: ignore[misc]
+            assert engine.save_state() == Engine(PARAMS).save_state()
+        if not in_place:
+            self.single, self.arrays = Engine(PARAMS), Engine(PARAMS)
+        self.sent.clear()
+        self.past.clear()
+        self.said.clear()
+        self.last_bar = None
+        self.five_quiet_minutes(1)
+
     def teardown(self) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """The tape ends: the engines are the same, and said what the references say."""
         if self.pending:
             self.follow()
         for engine in self.engines:
             engine.finish()
         assert self.single.save_state() == self.arrays.save_state()
+        if not self.past:
+            return
+        self.said.append((self.single.drain_bars(), self.single.drain_buckets()))
+        bars, buckets = (b"".join(rows) for rows in zip(*self.said, strict=True))
+        self.compare_bars(np.frombuffer(bars, np.dtype(_core.BAR_FIELDS)))
+        self.compare_buckets(np.frombuffer(buckets, np.dtype(_core.BUCKET_FIELDS)))
+
+    def compare_bars(self, rows: np.ndarray[Any, Any]) -> None:
+        """Quotes have spoken, so the book moves no touch; that no move is carried over a silence they do not know."""
+        tape = Tape()
+        for method, arguments in self.past:
+            if method in ("trade", "quote"):
+                getattr(tape, method)(*arguments)
+        ends = {-(-arguments[0] // SECOND) * SECOND for _, arguments in self.past}
+        ends |= {end + SECOND for end in ends}
+        for row in rows[np.isin(rows["ts"], list(ends))][-MOST_BARS:]:
+            expected = bar(tape, int(row["ts"]), max(int(row["ts"]) - SECOND, self.past[0][1][0]))
+            del expected["impact_bps"]
+            for name, value in expected.items():
+                assert row[name] == pytest.approx(value, rel=1e-8, abs=1e-8, nan_ok=True), (name, row["ts"])
+
+    def compare_buckets(self, rows: np.ndarray[Any, Any]) -> None:
+        """In exact fractions, unless sizes lay on no grid."""
+        clocks = [VolumeClock(3, bucket_volume=1 / LOT, skip=Fraction(start, 5)) for start in range(5)]
+        for method, arguments in self.past:
+            if method == "trade" and self.is_good(*arguments[1:3]):
+                lots = Fraction(str(arguments[2])) / LOT
+                if lots.denominator > 1:
+                    return
+                for clock in clocks:
+                    clock.trade(arguments[0], lots, *SHARES[arguments[3]])
+        exact = clocks[0].closed
+        assert rows["ts_close"].tolist() == [bucket.ts_close for bucket in exact]
+        for name in ("vpin", "imbalance"):
+            expected = [math.nan if (value := getattr(bucket, name)) is None else float(value) for bucket in exact]
+            np.testing.assert_array_equal(rows[name], expected)
+        ranges = [(math.nan, math.nan) if bounds is None else bounds for bounds in range_of_starts(clocks)]
+        told = np.column_stack([rows["vpin_lo"], rows["vpin_hi"]])
+        np.testing.assert_allclose(told, np.array(ranges, dtype=float).reshape(-1, 2), rtol=1e-14)
+
+    @staticmethod
+    def is_good(price: float, size: float) -> bool:
+        return math.isfinite(price) and price > 0 and math.isfinite(size) and size > 0
 
 
 def inside(value: Any, low: Any, high: Any) -> None:

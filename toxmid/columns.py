@@ -32,7 +32,7 @@ BARS: Final[tuple[Column, ...]] = (
     Column("bid_size", "base coin", "size at the best bid"),
     Column("ask", "quote currency", "best ask at the end; with trades only, the higher of the last taker sell and buy"),
     Column("ask_size", "base coin", "size at the best ask"),
-    Column("mid", "quote currency", "(bid + ask) / 2; null while the touch is one-sided or crossed"),
+    Column("mid", "quote currency", "(bid + ask) / 2; null while the touch is one-sided, locked or crossed"),
     Column("spread_bps", "bps", "quoted spread at the end, 1e4 ln(ask / bid)"),
     Column("spread_mean_bps", "bps", "quoted spread of the mid, time-weighted over the bar"),
     Column("effective_spread_bps", "bps", "2 side (price - mid before the order), size-weighted over the bar"),
@@ -48,7 +48,8 @@ BARS: Final[tuple[Column, ...]] = (
            "exp(-t / Params.imbalance_memory), 30 s, at the end of each step"),
     Column("imbalance_short", "-1 to 1", "the same with Params.imbalance_short, 10 s"),
     Column("imbalance_long", "-1 to 1", "the same with Params.imbalance_long, 60 s"),
-    Column("ofi", "base coin", "order-flow imbalance at the touch, sum over the bar; null without a touch",
+    Column("ofi", "base coin", "order-flow imbalance at the touch, sum over the bar; a side that empties takes "
+           "its size with it; null without a touch",
            "10.1093/jjfinec/nbt003"),
     Column("depth_bid", "base coin", "resting within Params.depth_bps below the mid"),
     Column("depth_ask", "base coin", "resting within Params.depth_bps above the mid"),

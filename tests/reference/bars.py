@@ -41,14 +41,19 @@ class Touch:
 
 
 def order_flow(before: Touch, after: Touch) -> float:
-    """Cont, Kukanov and Stoikov's contribution of one update."""
-    parts = (
-        (after.bid >= before.bid, after.bid_size),
-        (after.bid <= before.bid, -before.bid_size),
-        (after.ask <= before.ask, -after.ask_size),
-        (after.ask >= before.ask, before.ask_size),
-    )
-    flow = math.fsum(size for counts, size in parts if counts)
+    """Cont, Kukanov and Stoikov's contribution of one update, a side at a time: by how much its queue grew, where a
+    better price is a new queue and a worse one the loss of the old. An empty side is the worst price of all; where
+    nothing is quoted nothing is said."""
+    if any(math.isnan(touch.bid) and math.isnan(touch.ask) for touch in (before, after)):
+        return 0.0
+
+    def growth(old: float, old_size: float, new: float, new_size: float) -> float:
+        old, old_size = (-math.inf, 0.0) if math.isnan(old) else (old, old_size)
+        new, new_size = (-math.inf, 0.0) if math.isnan(new) else (new, new_size)
+        return new_size if new > old else -old_size if new < old else new_size - old_size
+
+    flow = growth(before.bid, before.bid_size, after.bid, after.bid_size)
+    flow -= growth(-before.ask, before.ask_size, -after.ask, after.ask_size)
     return 0.0 if math.isnan(flow) else flow
 
 
@@ -126,7 +131,8 @@ def bar(tape: Tape, end: int, begin: int) -> Bar:
     swept = [order.size for order in tape.orders if order.sweeps and end - SECOND < order.ts <= end]
     return {
         "ts": end,
-        "bid": now.bid, "bid_size": now.bid_size, "ask": now.ask, "ask_size": now.ask_size, "mid": now.mid,
+        "bid": now.bid, "bid_size": NAN if math.isnan(now.bid) else now.bid_size,
+        "ask": now.ask, "ask_size": NAN if math.isnan(now.ask) else now.ask_size, "mid": now.mid,
         "spread_bps": 1e4 * math.log(now.ask / now.bid) if not math.isnan(now.mid) else NAN,
         "spread_mean_bps": mean_spread(tape, begin, end),
         "effective_spread_bps": effective_spread(inside),

@@ -310,10 +310,11 @@ cdef inline void _publish_book(Machine *m) noexcept nogil:
     cdef bint has_bid = b.sides[BID].words > 0 and not b.crossed
     cdef bint has_ask = b.sides[ASK].words > 0 and not b.crossed
     cdef double bid, ask
+    cdef double missing = 0.0 if has_bid or has_ask else NAN        # one side is empty; or the book says nothing
     bid = book_price(b, bid_tick) if has_bid else NAN
     ask = book_price(b, ask_tick) if has_ask else NAN
-    touch_set(&m.touch, b.message_ts, DEPTH, bid, side_size(&b.sides[BID], bid_tick) if has_bid else NAN,
-              ask, side_size(&b.sides[ASK], ask_tick) if has_ask else NAN)
+    touch_set(&m.touch, b.message_ts, DEPTH, bid, side_size(&b.sides[BID], bid_tick) if has_bid else missing,
+              ask, side_size(&b.sides[ASK], ask_tick) if has_ask else missing)
     if m.touch.source == DEPTH:
         classify_quote(&m.signing, bid, ask)
 
@@ -447,9 +448,9 @@ cdef inline void _fill_row(Machine *m, double spread, double move, double units_
     cdef Touch *t = &m.touch
     r.ts = m.step_end
     r.bid = t.bid
-    r.bid_size = t.bid_size
+    r.bid_size = t.bid_size if t.bid == t.bid else NAN
     r.ask = t.ask
-    r.ask_size = t.ask_size
+    r.ask_size = t.ask_size if t.ask == t.ask else NAN
     r.mid = t.mid
     r.spread_bps = spread
     r.price = m.last_price
@@ -879,10 +880,12 @@ cdef inline int machine_quote(Machine *m, int64_t ts, double bid, double bid_siz
         if not (bid == 0 or isnan(bid)):
             return _refuse(m, QUOTE, BAD_PRICE)
         bid = NAN
+        bid_size = 0.0
     if unlikely(not is_price(ask)):
         if not (ask == 0 or isnan(ask)):
             return _refuse(m, QUOTE, BAD_PRICE)
         ask = NAN
+        ask_size = 0.0
     code = _advance(m, ts)
     if code == 0 and m.order.open:
         code = _finish_order(m)
@@ -892,6 +895,8 @@ cdef inline int machine_quote(Machine *m, int64_t ts, double bid, double bid_siz
     if unlikely(not bid < ask):
         if isnan(bid) or isnan(ask):
             m.tally.quotes_one_sided += 1
+            if isnan(bid) and isnan(ask):       # nothing is quoted: that is no flow
+                bid_size = ask_size = NAN
         else:
             m.tally.quotes_crossed += 1
     touch_set(&m.touch, ts, QUOTES, bid, bid_size, ask, ask_size)

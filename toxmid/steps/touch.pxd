@@ -38,7 +38,7 @@ cdef struct Change:                         # of side: prices of the print after
 
 cdef struct Touch:
     int source
-    double bid, bid_size, ask, ask_size     # NaN: no such side
+    double bid, bid_size, ask, ask_size     # a price of NaN: no such side; its size is 0 then, or NaN where nothing is known
     double mid                              # NaN unless two-sided and uncrossed
     double last_price[3]                    # of the last taker sell and buy, in the order of SOLD and BOUGHT
     int64_t last_ts[3]
@@ -100,14 +100,16 @@ cdef inline void touch_settle(Touch *t, int64_t ts) noexcept nogil:
 
 
 cdef inline double _ofi(const Touch *t, double bid, double bid_size, double ask, double ask_size) noexcept nogil:
-    """One event's order-flow imbalance: Cont, Kukanov, Stoikov (2014), doi:10.1093/jjfinec/nbt003."""
-    return (where(bid >= t.bid, bid_size) - where(bid <= t.bid, t.bid_size) - where(ask <= t.ask, ask_size)
-            + where(ask >= t.ask, t.ask_size))
+    """One event's order-flow imbalance: Cont, Kukanov, Stoikov (2014), doi:10.1093/jjfinec/nbt003. A side that is empty is
+    nothing at the worst of all prices: no comparison with it fails, and its size is 0."""
+    return (where(not bid < t.bid, bid_size) - where(not bid > t.bid, t.bid_size) - where(not ask > t.ask, ask_size)
+            + where(not ask < t.ask, t.ask_size))
 
 
 cdef inline void touch_set(Touch *t, int64_t ts, int source, double bid, double bid_size, double ask,
                            double ask_size) noexcept nogil:
-    """The touch as quotes or a book show it at `ts`; a source below the best one seen so far is not heard."""
+    """The touch as quotes or a book show it at `ts`; a source below the best one seen so far is not heard. The size of a side
+    that is empty is 0; NaN where nobody knows whether it is."""
     cdef double e
     if source < t.source:
         return
