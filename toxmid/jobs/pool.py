@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
+import itertools
 import multiprocessing
 import os
 import signal
@@ -26,6 +28,13 @@ from toxmid.readers import TapeWarning
 
 __all__ = ["run_here", "run_in_processes"]
 
+# What libraries do in a process that does nothing but parts, unless you have said otherwise: no threads of algebra, and
+# memory that was used once is kept for the next part. New memory costs more than what is written into it.
+_IN_WORKERS: Final = {
+    "OPENBLAS_NUM_THREADS": "1",
+    "GLIBC_TUNABLES": f"glibc.malloc.mmap_threshold={1 << 25}:glibc.malloc.trim_threshold={1 << 29}",
+    "_RJEM_MALLOC_CONF": "dirty_decay_ms:60000,muzzy_decay_ms:60000,background_thread:false",
+}
 # Deaths of a process with one and the same part under way before that part is given up.
 _DEATHS: Final = 3
 
@@ -51,8 +60,9 @@ def run_in_processes(
     waiting = [_Chain(chain) for chain in chains]
     deaths: Counter[str] = Counter()
     while waiting:
-        with _processes(min(workers, len(waiting))) as pool:
-            waiting = _drain(pool, waiting, out, settings, on_part, deaths=deaths, workers=workers)
+        shares = _shares(_cores(), min(workers, len(waiting)))
+        with _processes(len(shares)) as pool:
+            waiting = _drain(pool, waiting, out, settings, on_part, deaths=deaths, shares=shares)
 
 
 class _Chain:
@@ -77,23 +87,31 @@ def _drain(
     on_part: OnPart,
     *,
     deaths: Counter[str],
-    workers: int,
+    shares: list[set[int]],
 ) -> list[_Chain]:
-    """Run until all chains are done, or a process dies; what is left is returned."""
+    """Run until all chains are done, or a process dies; what is left is returned.
+
+    Every part keeps to a share of the cores that no other one has: threads which the system moves about wait longer for
+    each other, and lose what their core has cached. Where fewer chains are left than shares, each may use all cores.
+    """
     running: dict[Future[Part], _Chain] = {}
+    free, taken = list(shares), dict[Future[Part], set[int]]()
     try:
         while waiting or running:
             waiting.sort(key=lambda chain: chain.bytes)
-            while waiting and len(running) < workers:
+            while waiting and len(running) < len(shares):
                 chain = waiting[-1]
+                cores = free[-1] if len(waiting) + len(running) >= len(shares) else _cores()
                 last = len(chain.jobs) == 1
-                future = pool.submit(_run_noting, chain.jobs[0], out, settings, last=last, before=chain.before)
-                running[future] = waiting.pop()
+                work = functools.partial(_run_noting, chain.jobs[0], out, settings, last=last, before=chain.before)
+                future = pool.submit(_run_on, cores, work)
+                running[future], taken[future] = waiting.pop(), free.pop()
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             # Those that died come last, so that no result which has arrived is lost with them.
             for future in sorted(done, key=_has_died):
                 part = future.result()
                 chain = running.pop(future)
+                free.append(taken.pop(future))
                 chain.advance(part)
                 on_part(part)
                 if chain.jobs:
@@ -152,8 +170,8 @@ def _start_fork_server(workers: int) -> None:
     from multiprocessing import forkserver
 
     forkserver.set_forkserver_preload([])
-    threads = {"POLARS_MAX_THREADS": str(max(1, _cores() // workers)), "OPENBLAS_NUM_THREADS": "1"}
-    ours = {name: count for name, count in threads.items() if not os.environ.get(name)}
+    settings = {"POLARS_MAX_THREADS": str(max(1, len(_cores()) // workers)), **_IN_WORKERS}
+    ours = {name: value for name, value in settings.items() if not os.environ.get(name)}
     before = {name: os.environ.get(name) for name in ours}
     os.environ |= ours
     try:
@@ -166,8 +184,25 @@ def _start_fork_server(workers: int) -> None:
                 os.environ[name] = value
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+def _cores() -> set[int]:
+    """The cores that this process may use; on systems that do not say which, as many as there are."""
+    return os.sched_getaffinity(0) if sys.platform == "linux" else set(range(os.cpu_count() or 1))
+
+
+def _shares(cores: set[int], workers: int) -> list[set[int]]:
+    """Cores divided among workers; where there are fewer than that, each may use all."""
+    if len(cores) < workers:
+        return [set(cores) for _ in range(workers)]
+    order = sorted(cores)
+    bounds = [number * len(order) // workers for number in range(workers + 1)]
+    return [set(order[begin:end]) for begin, end in itertools.pairwise(bounds)]
+
+
+def _run_on(cores: set[int], work: Callable[[], Part]) -> Part:
+    """Do work on these cores, its threads included."""
+    if sys.platform == "linux":
+        os.sched_setaffinity(0, cores)
+    return work()
 
 
 def _run_noting(job: Job, out: Path, settings: Settings, *, last: bool, before: Part | None) -> Part:
