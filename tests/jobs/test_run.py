@@ -15,6 +15,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from toxmid.errors import DataError, FileError, ParameterError
 from toxmid.instrument import Instrument
 from toxmid.jobs import Job, Part, Settings, load_market, pair_files, run_jobs, scan_parts, summarise
 from toxmid.jobs.part import run_part, state_path
-from toxmid.jobs.pool import _run_noting
+from toxmid.jobs.pool import _run_noting, _run_on, _shares
 from toxmid.params import Params
 from toxmid.readers import TapeWarning
 from toxmid.replay import plan
@@ -300,6 +301,36 @@ def test_what_a_process_sends_home_is_written_at_one_go(jobs: list[Job], out: Pa
     assert part.ok
     assert len(pickle.dumps(part)) < select.PIPE_BUF
     assert _run_noting(jobs[1], out, Settings(), last=False, before=part).ok
+
+
+@pytest.mark.parametrize(
+    ("cores", "workers", "shares"),
+    [
+        (range(8), 2, [{0, 1, 2, 3}, {4, 5, 6, 7}]),
+        ([2, 3, 5], 2, [{2}, {3, 5}]),
+        ([4, 6], 2, [{4}, {6}]),
+        ([1], 3, [{1}, {1}, {1}]),
+    ],
+)
+def test_cores_are_divided_among_workers(cores: Iterable[int], workers: int, shares: list[set[int]]) -> None:
+    assert _shares(set(cores), workers) == shares
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a process may not choose its cores")
+def test_work_keeps_to_the_cores_that_it_is_given(jobs: list[Job], out: Path) -> None:
+    if sys.platform == "linux":
+        allowed = os.sched_getaffinity(0)
+        used: list[set[int]] = []
+
+        def work() -> Part:
+            used.append(os.sched_getaffinity(0))
+            return Part(jobs[0], out, "done")
+
+        try:
+            _run_on({min(allowed)}, work)
+        finally:
+            os.sched_setaffinity(0, allowed)
+        assert used == [{min(allowed)}]
 
 
 def test_a_state_that_another_run_has_written_is_refused(jobs: list[Job], out: Path) -> None:

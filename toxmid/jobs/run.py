@@ -57,7 +57,8 @@ def run_jobs(
         Directory to write, ``<market>/<label>/`` for each job and ``<market>/<label>.state`` beside it. What an earlier
         run, killed or not, has finished from the same inputs and parameters is kept and not computed again.
     workers : int
-        Processes. Different markets run beside each other, the days of one market one after the other.
+        Processes. Different markets run beside each other, the days of one market one after the other. On Linux each
+        keeps to its share of the cores that this process may use, until there are fewer markets left than processes.
     params : Params, optional
         None means the defaults.
     instruments : mapping of str to Instrument, optional

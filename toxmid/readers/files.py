@@ -7,6 +7,7 @@ Here a file either arrives complete, or the error says how far it got.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import importlib
 import io
@@ -115,12 +116,12 @@ class Head:
     lines: tuple[str, ...]  # complete lines only; empty where the container is not text
     name: str  # of the file and, in an archive, of its member
 
-    @property
+    @functools.cached_property
     def header(self) -> tuple[str, ...]:
         """Fields of the first line."""
         return tuple(field.strip().strip('"') for field in self.lines[0].split(",")) if self.lines else ()
 
-    @property
+    @functools.cached_property
     def first_row(self) -> dict[str, str]:
         """Fields of the second line by the names in the first, as far as it goes."""
         if len(self.lines) < 2:
