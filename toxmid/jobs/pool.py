@@ -201,7 +201,8 @@ def _shares(cores: set[int], workers: int) -> list[set[int]]:
 def _run_on(cores: set[int], work: Callable[[], Part]) -> Part:
     """Do work on these cores, its threads included."""
     if sys.platform == "linux":
-        os.sched_setaffinity(0, cores)
+        with contextlib.suppress(OSError):  # the cores of a container may have changed: then the system chooses
+            os.sched_setaffinity(0, cores)
     return work()
 
 
