@@ -128,6 +128,7 @@ TABLES: Final[Mapping[Kind, tuple[Field, ...]]] = {
         Field("rate", _FLOAT, "share of the position's value, paid by longs to shorts, for one interval"),
         Field("interval", _FLOAT, "hours; NaN where the tape does not say", optional=True),
         Field("due", TIME, "UTC; when it is paid", optional=True, nullable=True),
+        Field("predicted", _FLOAT, "rate expected for the interval after it; NaN where nothing is", optional=True),
     ),
     "depth_bands": (
         _TS,
@@ -158,7 +159,7 @@ TABLES: Final[Mapping[Kind, tuple[Field, ...]]] = {
                 ("ask_iv", "annual, as a fraction"),
                 ("mark_price", "as the venue quotes premiums"),
                 ("mark_iv", "annual, as a fraction"),
-                ("underlying", "price of the underlying, quote currency"),
+                ("underlying", "price of `underlying_index`, quote currency"),
                 ("delta", "as the venue defines it"),
                 ("gamma", "as the venue defines it"),
                 ("vega", "as the venue defines it"),
@@ -166,6 +167,7 @@ TABLES: Final[Mapping[Kind, tuple[Field, ...]]] = {
                 ("rho", "as the venue defines it"),
             )
         ),
+        Field("underlying_index", pl.String(), "what the venue prices it on", optional=True, nullable=True),
     ),
 }
 

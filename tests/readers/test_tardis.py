@@ -203,6 +203,13 @@ def test_figures_that_are_not_there_yet_are_counted_out(write):
         assert tape.counts == {"rows_read": 5, **counts}, kind
 
 
+def test_a_rate_that_is_only_expected(write):
+    rows = ["1760140800000000,0.01,0.02,,20,,", "1760140800000000,0.01,0.03,,20,,", "1760140800000000,0.01,0.03,,21,,"]
+    text = "".join(f"bitmex,XBTUSD,{T0 + i},{T0 + i},{row}\n" for i, row in enumerate(rows))
+    funding = read(write("a.csv", TICKER + text), "funding")
+    assert funding.select("rate", "predicted").rows() == [(0.01, 0.02), (0.01, 0.03)]
+
+
 def test_unchanged_rows_are_found_across_pieces(write, monkeypatch):
     rows = [f"binance-futures,AVAXUSDT,{T0 + i},{T0 + i},,,,{7 + i // 40},20,,\n" for i in range(120)]
     path = write("a.csv", TICKER + "".join(rows))
@@ -224,6 +231,7 @@ def test_options(samples):
     assert best.row(1) == (0.19, 5, 0.6, 0.21, 7, 0.65)
     assert str(frame["expiry"][0]) == "2020-06-26 08:00:00+00:00"
     assert frame["open_interest"].is_nan().to_list() == [True, False]
+    assert frame["underlying_index"].to_list() == ["SYN.BTC-26JUN20"] * 2
 
 
 @pytest.mark.parametrize("name", ["251031-80000-C", "251031-80000-P", "251128-102000-C"])

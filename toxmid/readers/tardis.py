@@ -84,13 +84,14 @@ def _options() -> Csv:
             **{canonical: pl.col(name) for canonical, name in zip(_BEST, quotes, strict=True)},
             **{name: pl.col(name) / scale for name in volatilities},
             "underlying": pl.col("underlying_price"),
+            "underlying_index": pl.col("underlying_index"),
         },
         base_coin=True,
     )
     return _tardis(
         "options_chain",
         {"type": pl.Enum(["call", "put"]), "strike_price": pl.Float64(), "expiration": pl.Int64()}
-        | dict.fromkeys(numbers, pl.Float64()),
+        | {"underlying_index": pl.String(), **dict.fromkeys(numbers, pl.Float64())},
         {"options": table},
         identity=lambda head: Identity(_first_row(head).venue, None),
     )
@@ -220,9 +221,10 @@ FORMATS: Final = (
                 {
                     "rate": pl.col("funding_rate"),
                     "due": pl.col("funding_timestamp") * 1000,
+                    "predicted": pl.col("predicted_funding_rate"),
                 },
                 excluded={"no_value": pl.col("funding_rate").is_null()},
-                changing=("funding_timestamp", "funding_rate"),
+                changing=("funding_timestamp", "funding_rate", "predicted_funding_rate"),
             ),
         },
     ),
