@@ -252,6 +252,16 @@ def test_no_feed_and_a_feed_without_prints() -> None:
     assert not set(silent.bars["regime"]) & {"stress-inferred", "stress-labelled"}
 
 
+def test_a_recording_without_liquidations_is_no_feed(samples: Path) -> None:
+    """Streams are recorded as somebody chose them: a file that holds none of these may never have listened to them."""
+    raw = samples / "recording" / "cm_btcusd_perp_20240808.gz"
+    given, left_out = (replay(trades=raw, quotes=raw, **more) for more in ({"liquidations": raw}, {}))
+    assert given.bars.equals(left_out.bars, null_equal=True)
+    assert given.bars["toxicity"].null_count() == given.bars.height  # too short to infer anything
+    both = samples / "recording" / "usdm_btcusdt_20230405.gz"
+    assert replay(trades=both, liquidations=both).counts["by_input"]["liquidations"]["rows_used"] == 1
+
+
 def test_reference_alone_is_no_market() -> None:
     with pytest.raises(ParameterError, match="nothing to replay"):
         replay(reference=simulated()["trades"])

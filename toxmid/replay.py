@@ -147,7 +147,8 @@ def replay(
         Files that a reader knows, or canonical tables. At least one of the three.
     liquidations : the same, optional
         None: there is no feed, and the toxicity of trades is inferred. A feed is known from its first record on. A
-        table, or files, without any row: there was a feed, and it had no prints, so nothing is toxic from the start.
+        table, or files, without any row: there was a feed, and it had no prints, so nothing is toxic from the start. (A
+        raw recording without such a row is no feed: nobody knows whether that stream was recorded.)
     mark : table, optional
         ``ts, price``, and ``index`` where it is known: a mark price and the index that it is made from.
     reference : the same as trades, or a mapping of names to such, optional
@@ -291,6 +292,10 @@ class _FrameTape:
         self.inputs = [{"path": None, "format": "table", "rows": self._rows, "bytes": None, "sha256": None}]
 
     @property
+    def silence_tells(self) -> bool:
+        return True
+
+    @property
     def counts(self) -> dict[str, int]:
         outside = self._rows - self._frame.height
         excluded = {"outside_window": outside} if outside else {}
@@ -345,7 +350,12 @@ def _venue_of(name: str) -> str:
 
 
 def is_without_rows(tape: _AnyTape) -> bool:
-    """Has a tape no row at all, whatever window was asked for? What a feed is must not depend on where a run ends."""
+    """Has a tape no row at all, whatever window was asked for? What a feed is must not depend on where a run ends.
+
+    A recording without a record is none of a feed: nobody knows whether that stream was listened to.
+    """
+    if not tape.silence_tells:
+        return False
     return not any(tape.counts["rows_read"] - tape.counts.get("other_kinds", 0) for _ in tape.frames())
 
 

@@ -144,6 +144,7 @@ class Format(abc.ABC):
 
     name: str  # family and type, as "tardis-trades"
     tables: Mapping[Kind, Table]  # what can be read from a file of this format
+    chosen = False  # whoever made the file chose what it holds: that it has no row of a kind says nothing
 
     @abc.abstractmethod
     def matches(self, head: Head) -> bool:

@@ -67,6 +67,7 @@ class Recording(Format):
     """Lines of ``<local time> <JSON>``."""
 
     name = "hftbacktest-raw"
+    chosen = True  # streams
     tables = {  # noqa: RUF012 (constant of the class)
         "trades": Table(
             {

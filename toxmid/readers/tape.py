@@ -121,6 +121,11 @@ class Tape:
         ]
 
     @property
+    def silence_tells(self) -> bool:
+        """Whether it means something that there is no row: not so where somebody chose what to record."""
+        return not any(file.format.chosen for file in self._files)
+
+    @property
     def stored_grids(self) -> list[Mapping[str, float]]:
         """For each file the tick and lot that whoever made it found in it; nothing where none was noted."""
         return [file.format.identify(file.head).grids for file in self._files]
