@@ -344,6 +344,17 @@ def test_a_format_is_part_of_what_was_asked_for(mapped: tuple[Path, Path], tmp_p
     assert "nothing to do" not in here(*words).stderr
 
 
+@pytest.mark.filterwarnings("ignore:.*the last line is cut")
+def test_what_was_accepted_is_part_of_what_was_asked_for(tmp_path: Path, here: Run) -> None:
+    """A run that was told to accept a cut file is no answer to one that was not."""
+    path, out = tmp_path / "binance-futures_trades_2025-10-10_BTCUSDT.csv", tmp_path / "out"
+    path.write_text(tape(100)[:-3])
+    assert here("replay", "-q", path, "--allow-partial", "--out", out).returncode == 0
+    before = (out / "manifest.json").read_bytes()
+    assert_one_line(here("replay", "-q", path, "--out", out), "the last line")
+    assert (out / "manifest.json").read_bytes() == before
+
+
 def test_formats_that_do_not_fit(mapped: tuple[Path, Path], trades: Path, tmp_path: Path, here: Run) -> None:
     text, _ = mapped
     out = ("--out", tmp_path / "out")

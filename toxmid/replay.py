@@ -216,7 +216,7 @@ def replay(
         "open_interest": open_interest,
     }
     tapes = _open(given, instrument, window, sort, allow_partial, format)
-    request = _request(window, instrument, state, finish, format, silent_feed)
+    request = _request(window, instrument, state, finish, format, silent_feed, (sort, allow_partial))
     if out is not None:
         planned = output.build_manifest(inputs=_inputs(tapes), params=params, instrument={}, request=request)
         if output.is_same_run(out, planned):
@@ -265,7 +265,7 @@ def plan(
         inputs=_inputs(tapes),
         params=params or Params(),
         instrument=_instrument(tapes, instrument).to_dict(),
-        request=_request((start, end), instrument, state, finish, format, silent_feed),
+        request=_request((start, end), instrument, state, finish, format, silent_feed, (sort, allow_partial)),
     )
 
 
@@ -405,6 +405,7 @@ def _request(
     finish: bool,
     format: str | Mapping[str, str] | None,
     silent_feed: bool | None,
+    leniency: tuple[bool, bool],
 ) -> dict[str, Any]:
     """What was asked for besides inputs and parameters: another request is another run."""
     return {
@@ -415,6 +416,8 @@ def _request(
         "finish": finish,
         "format": {name: _described(text) for name, text in formats_by_input(format).items()} or None,
         "silent_feed": silent_feed,
+        "sort": leniency[0],
+        "allow_partial": leniency[1],
     }
 
 
