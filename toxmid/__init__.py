@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 _collects = gc.isenabled()
 gc.disable()
 try:
+    from toxmid import columns
     from toxmid.components import SpreadComponents, glosten_harris, mrr
     from toxmid.engine import Engine, ImpliedMid
     from toxmid.errors import DataError, FileError, NotEnoughDataError, ParameterError, ToxmidError
@@ -60,6 +61,7 @@ __all__ = [
     "__version__",
     "amihud",
     "classify",
+    "columns",
     "fit",
     "glosten_harris",
     "hasbrouck",

@@ -1,11 +1,18 @@
-"""What the columns of the output tables are: unit, meaning, and the paper where there is one."""
+"""What the columns of the output tables are: unit, meaning, and the paper where there is one.
+
+Examples
+--------
+>>> import toxmid
+>>> [(column.name, column.unit) for column in toxmid.columns.BARS][-2:]
+[('sweeps', '1'), ('sweep_volume', 'base coin')]
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["BARS", "EVENTS", "Column"]
+__all__ = ["BARS", "BUCKETS", "EVENTS", "Column"]
 
 
 @dataclass(frozen=True)
@@ -108,6 +115,32 @@ BARS: Final[tuple[Column, ...]] = (
     Column("sweeps", "1", "taker orders (prints of one time and side) that traded at two prices or more, or more than "
            "rested at the best one"),
     Column("sweep_volume", "base coin", "taken by them"),
+)  # fmt: skip
+
+# One row per closed volume bucket, in the order in which they closed.
+BUCKETS: Final[tuple[Column, ...]] = (
+    Column("bucket", "1", "number, from 0"),
+    Column("ts_open", "UTC", "of the trade with which it opened; with bulk classification, the end of the bar"),
+    Column("ts_close", "UTC", "of the one that filled it: all of the row was known then"),
+    Column("volume", "base coin", "the bucket volume as it stood when the bucket opened"),
+    Column("buy_volume", "base coin", "bought by takers"),
+    Column("sell_volume", "base coin", "sold by takers"),
+    Column("unknown_volume", "base coin", "of unknown side"),
+    Column("imbalance", "-1 to 1", "(bought - sold) / volume"),
+    Column("vpin", "0 to 1", "sum of |bought - sold| over the volume of the last Params.window buckets, this one the "
+           "last", "10.1093/rfs/hhs053"),
+    Column("vpin_rank", "0 to 1", "share of the values of the Params.rank_days before it that lie below it"),
+    Column("vpin_lo", "0 to 1", "least VPIN over Params.vpin_offsets starts of the volume clock, when all of them had "
+           "taken the trade that filled the bucket; where that is over 1", "10.4236/jmf.2019.94032"),
+    Column("vpin_hi", "0 to 1", "greatest, likewise"),
+    Column("price", "quote currency", "last"),
+    Column("vwap", "quote currency", "mean price, weighted by size"),
+    Column("spread_bps", "bps", "quoted spread that its trades met, of the mid, weighted by size; null where none met "
+           "one"),
+    Column("impact_bps", "bps", "log return from the last price of the bucket before"),
+    Column("liq_buy_volume", "base coin", "forced buys that became known in it: of the feed; inferred where there is "
+           "none"),
+    Column("liq_sell_volume", "base coin", "forced sells, likewise"),
 )  # fmt: skip
 
 # One row per closed episode, in the order in which they closed.

@@ -45,7 +45,7 @@ class Replay:
         One row per bar, covering ``(ts - bar, ts]``, without holes from the first to the last event.
         `toxmid.columns.BARS` says what every column is, and in which unit.
     buckets : polars.DataFrame
-        One row per closed volume bucket.
+        One row per closed volume bucket; columns in `toxmid.columns.BUCKETS`.
     events : polars.DataFrame
         One row per closed episode; columns in `toxmid.columns.EVENTS`.
     counts : dict
