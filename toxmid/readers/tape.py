@@ -292,12 +292,14 @@ class Tape:
 
 
 def _some(names: list[str], wanted: str) -> str:
-    """A few of many names, those like the wanted one first.
+    """A few of many names, those like the wanted one first: of its coin, then of nearly its letters.
 
     >>> _some([f"C{i}USDT" for i in range(20)] + ["ETH"], "ETHUSDT")
-    'ETH, C9USDT, C8USDT, C0USDT, C10USDT, C11USDT, C12USDT, C13USDT and 13 more'
+    'ETH, C9USDT, C8USDT, C7USDT, C0USDT, C10USDT, C11USDT, C12USDT and 13 more'
     """
-    shown = list(dict.fromkeys([*difflib.get_close_matches(wanted, names, n=3, cutoff=0.5), *sorted(names)]))
+    same_coin = [name for name in sorted(names) if wanted and (wanted.startswith(name) or name.startswith(wanted))]
+    alike = difflib.get_close_matches(wanted, names, n=3, cutoff=0.5)
+    shown = list(dict.fromkeys([*same_coin, *alike, *sorted(names)]))
     more = len(shown) - _SHOWN
     return ", ".join(shown[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
