@@ -16,6 +16,9 @@ MSVC = os.name == "nt"
 # Contraction off: a fused multiply-add on one machine and not on another would give other bits. The core is one large
 # unit: with gcc's usual limit to its growth, what it inlines into the loop over events depends on what else there is.
 OPTIMISED = ["/O2", "/fp:precise"] if MSVC else ["-O3", "-ffp-contract=off", "--param=inline-unit-growth=50"]
+# Names of lines are for debuggers: without them the compiler is done a quarter sooner.
+if not MSVC:
+    OPTIMISED.append("-g0")
 CHECKED = ["/Od"] if MSVC else ["-O0", "-g", "-UNDEBUG", "-ffp-contract=off"]
 
 DIRECTIVES = {
@@ -30,7 +33,12 @@ DIRECTIVES = {
 
 
 class BuildWithRemedy(build_ext):
-    """Say what to install when there is no working C compiler, instead of a traceback of distutils."""
+    """Compile the modules side by side, and say what to install when there is no working C compiler, instead of a
+    traceback of distutils."""
+
+    def initialize_options(self) -> None:
+        super().initialize_options()
+        self.parallel = os.cpu_count()
 
     def run(self) -> None:
         try:
