@@ -178,26 +178,64 @@ def test_rank_of_values_that_come_and_go() -> None:
         assert buckets["vpin_rank"][i] == np.mean(past < values[i])
 
 
+# What no trade may have, and what lies at the bounds of it: of prices, and of sizes on a grid of a tenth.
+ODD_PRICES = [np.nan, 0.0, -0.0, -1.0, np.inf, -np.inf, 1e-15, 9e-16, 1e15, 1.1e15]
+ODD_PRICES += [-1e-310, -1e-15, -1e15, -1e300, 5e-324]
+ODD_SIZES = [np.nan, 0.0, -0.0, -3.0, np.inf, -np.inf, -1e-310, 1e17, 2e18, 1e300, 0.123, 1 / 3]
+# Off the grid by some last bits of a double, which is dust of arithmetic, or by more than that.
+DUST = [12.3 * (1 + k * 2.0**-52) for k in (-12, -6, -5, -4, -3, 3, 4, 5, 6, 12)]
+
+
+def same_in_runs_and_one_by_one(tape: pl.DataFrame, bucket: float | None, lot: float | None = None) -> None:
+    instrument = Instrument(lot=lot)
+    runs = vpin(tape, bucket_volume=bucket, window=5, instrument=instrument)
+    engine = Engine(Params(bucket_volume=bucket, window=5), instrument)
+    for row in tape.rows():
+        engine.trade(*row)
+    assert runs.equals(engine.take_buckets().select(runs.columns), null_equal=True)
+
+
 @settings(max_examples=15, deadline=None)
-@given(st.integers(0, 2**32 - 1), st.sampled_from([3.0, 40.0, 700.5, 20_000.0]), st.sampled_from([0.0, 0.001, 0.02]))
-def test_runs_of_trades_and_single_trades_agree(seed: int, volume: float, odd: float) -> None:
+@given(
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([3.0, 40.0, 700.5, 20_000.0]),
+    st.sampled_from([0.0, 0.001, 0.02]),
+    st.sampled_from([0.0, 0.0001, 0.05]),
+)
+def test_runs_of_trades_and_single_trades_agree(seed: int, volume: float, odd: float, unknown: float) -> None:
     """Columns are counted in runs, single events one by one: the same bits, whatever stands between good rows."""
     rng = np.random.default_rng(seed)
     n = 3000
     price = 100 + rng.integers(0, 50, n) / 10
     size = rng.integers(1, 400, n) / 10
-    for column, values in ((price, [np.nan, 0.0, -1.0, np.inf]), (size, [np.nan, 0.0, -3.0, np.inf, 0.123, 1 / 3])):
+    for column, values in ((price, ODD_PRICES), (size, ODD_SIZES + DUST)):
         at = rng.random(n) < odd
         column[at] = rng.choice(values, at.sum())
-    side = rng.choice(np.array([1, -1, 0], np.int8), n, p=[0.5, 0.45, 0.05])
+    side = rng.choice(np.array([1, -1, 0], np.int8), n, p=[0.55 - unknown, 0.45, unknown])
     ts = START + 23 * 3600 * SECOND + np.cumsum(rng.integers(0, 5 * SECOND, n))
     tape = pl.DataFrame({"ts": ts, "price": price, "size": size, "side": side})
     for bucket in (volume, None):
-        runs = vpin(tape, bucket_volume=bucket, window=5)
-        engine = Engine(Params(bucket_volume=bucket, window=5))
-        for row in tape.rows():
-            engine.trade(*row)
-        assert runs.equals(engine.take_buckets().select(runs.columns), null_equal=True)
+        same_in_runs_and_one_by_one(tape, bucket)
+
+
+@pytest.mark.parametrize("odd", [4e13, 6e13, 9e13, 1e14, 1.1e14, 9e14, 2e15])
+def test_sizes_at_the_bounds_of_what_is_counted(odd: float) -> None:
+    """Lots up to 10^15 count; a run tells those of more than 2^49 to be taken one by one, with the same result."""
+    n = 1024
+    size = np.where(np.arange(n) % 300 == 299, odd, 0.7)
+    rows = {"ts": START + np.arange(n) * SECOND, "price": 100.0, "size": size, "side": np.int8(-1)}
+    same_in_runs_and_one_by_one(pl.DataFrame(rows), 1e14, lot=0.1)
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("bucket", [0.1, 1.6, 1.7, 25.5, 25.6, 25.7, 51.2, 1000.0])
+def test_edges_of_buckets_anywhere_in_a_run(bucket: float, known: bool) -> None:
+    """Runs are of 256 trades, looked through by 16: buckets close at, before and after those edges."""
+    n = 2048
+    side = np.where(np.arange(n) % 3 == 0, -1, 1).astype(np.int8)
+    side[:: 97 if not known else n + 1] = 0 if not known else side[0]
+    tape = pl.DataFrame({"ts": START + np.arange(n) * SECOND, "price": 100.0, "size": 0.1, "side": side})
+    same_in_runs_and_one_by_one(tape, bucket, lot=0.1)
 
 
 @pytest.mark.parametrize("at", [0, 1, 700, 1999])

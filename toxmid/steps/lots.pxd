@@ -11,6 +11,7 @@ from toxmid.steps.grid cimport Grid, grid_steps, on_grid, on_grid_now
 
 cdef enum:
     RUN = 256                   # trades that are counted together
+    GROUP = 16                  # ... and of which an edge is looked for together
     MOST_LOTS = 1000000000000000000     # beyond it no more are counted
 
 cdef struct Run:                # trades that follow one another, as whole lots
@@ -23,22 +24,54 @@ cdef extern from *:
     #include <math.h>
     #include <stdint.h>
     #include <string.h>
+    /* Lots of those of n trades whose sides are below 0. Compilers widen bytes to words by way of all widths between;
+       shifted to the top of a word, a byte is its sign at once. */
+    #if defined(__GNUC__) && defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    #define TOXMID_FOURS 1
+    typedef int64_t toxmid_four __attribute__((vector_size(32)));
+    __attribute__((always_inline))
+    #else
+    #define TOXMID_FOURS 0
+    #endif
+    static inline int64_t toxmid_sold(const int64_t *lots, const int8_t *side, int64_t n) {
+        uint64_t sold = 0;
+        int64_t i = 0;
+    #if TOXMID_FOURS
+        const toxmid_four first = {56, 48, 40, 32}, second = {24, 16, 8, 0};
+        toxmid_four low = {0}, high = {0};
+        for (; i + 8 <= n; i += 8) {
+            int64_t eight;
+            toxmid_four a, b;
+            memcpy(&eight, side + i, 8);
+            memcpy(&a, lots + i, 32);
+            memcpy(&b, lots + i + 4, 32);
+            low += a & (((toxmid_four) {eight, eight, eight, eight} << first) < 0);
+            high += b & (((toxmid_four) {eight, eight, eight, eight} << second) < 0);
+        }
+        low += high;
+        sold = (uint64_t) low[0] + (uint64_t) low[1] + (uint64_t) low[2] + (uint64_t) low[3];
+    #endif
+        for (; i < n; i++)
+            sold += (uint64_t) (lots[i] & -(int64_t) (side[i] < 0));
+        return (int64_t) sold;
+    }
     /* Lots of n trades and their sums; 1 if every time is in order and not before `now`, every price positive and finite, every
-       size positive, countable and on the grid, and every side a side; else 0.
+       size positive, countable and on the grid, and every side a side; else 0. It may say 0 of what is all that (a size of more
+       than 2^49 lots, or off the grid by more than 3 of its last bits): those are taken one by one, with the same result.
        Without a branch or a conversion, so that it vectorises: adding 1.5 * 2^52 leaves the nearest whole number in the low bits
-       of a double; positive doubles are ordered like their bits; and every condition is the sign of something. One loop for
-       what is 8 bytes wide and one for what is not: mixed, the compiler would run out of registers. */
+       of a double; doubles of one sign are ordered like their bits; and every condition is the sign of something, or bits that
+       must not be set. One loop for what is 8 bytes wide and others for what is not: mixed, the compiler would run out of
+       registers. */
     TOXMID_WIDE
     static int toxmid_count_run(const int64_t *ts, const double *price, const double *coins, const int8_t *side, int64_t n,
                                 int64_t now, double per_unit, int64_t *lots, int64_t *sums) {
-        const double magic = 6755399441055744.0, most = 1e15;
+        const double magic = 6755399441055744.0;
         const double least_price = 1e-15, most_price = 1e15;      /* is_price of codes.pxd */
-        uint64_t low, high, size_top;
-        int64_t base, bad = (int64_t) ((uint64_t) ts[0] - (uint64_t) now), i, start, stop;
-        uint64_t total = 0, bought = 0, sold = 0;     /* of garbage, which is refused below, sums may wrap */
+        uint64_t base, low, high, counts = 0, off = 0;
+        uint64_t total = 0, bought, sold;                           /* of garbage, which is refused below, sums may wrap */
+        int64_t bad = (int64_t) ((uint64_t) ts[0] - (uint64_t) now), i, start, stop;
         int8_t no_side = 0, unknown = 0;
         memcpy(&base, &magic, 8);
-        memcpy(&size_top, &most, 8);
         memcpy(&low, &least_price, 8);
         memcpy(&high, &most_price, 8);
         for (i = 1; i < n; i++)
@@ -52,37 +85,38 @@ cdef extern from *:
             for (i = start; i < stop; i++) {
                 double steps = coins[i] * per_unit;
                 double shifted = steps + magic;
-                double room = 1e-15 * steps - fabs(steps - (shifted - magic));
-                int64_t price_bits, steps_bits, shifted_bits, room_bits;
+                double whole = shifted - magic;
+                uint64_t price_bits, steps_bits, shifted_bits, whole_bits, count;
                 memcpy(&price_bits, &price[i], 8);
                 memcpy(&steps_bits, &steps, 8);
                 memcpy(&shifted_bits, &shifted, 8);
-                memcpy(&room_bits, &room, 8);
-                bad |= price_bits | (int64_t) ((uint64_t) price_bits - low) | (int64_t) (high - (uint64_t) price_bits)
-                       | steps_bits | (int64_t) ((uint64_t) steps_bits - 1) | (int64_t) (size_top - (uint64_t) steps_bits)
-                       | room_bits;
-                lots[i] = (int64_t) ((uint64_t) shifted_bits - (uint64_t) base);
-                total += (uint64_t) lots[i];
+                memcpy(&whole_bits, &whole, 8);
+                count = shifted_bits - base;
+                off |= steps_bits - whole_bits + 3;     /* 3 of the last bits are less than 1e-15 of it, the dust of `on_grid` */
+                counts |= count - 1;                    /* what is 0, below it, or no number has a bit beyond 48 here */
+                bad |= (int64_t) (price_bits - low) | (int64_t) (high - price_bits);
+                lots[i] = (int64_t) count;
+                total += count;
             }
         }
         for (i = 0; i < n; i++) {
             no_side |= (int8_t) (1 - side[i]) | (int8_t) (1 + side[i]);
             unknown |= (int8_t) (side[i] == 0);
         }
-        for (i = 0; i < n; i++)
-            bought += (uint64_t) (lots[i] & -(int64_t) (side[i] > 0));
-        sold = total - bought;
+        sold = (uint64_t) toxmid_sold(lots, side, n);
+        bought = total - sold;
         if (unknown)
-            for (sold = 0, i = 0; i < n; i++)
-                sold += (uint64_t) (lots[i] & -(int64_t) (side[i] < 0));
+            for (bought = 0, i = 0; i < n; i++)
+                bought += (uint64_t) (lots[i] & -(int64_t) (side[i] > 0));
         sums[0] = (int64_t) total;
         sums[1] = (int64_t) bought;
         sums[2] = (int64_t) sold;
-        return bad >= 0 && no_side >= 0;
+        return bad >= 0 && no_side >= 0 && counts < (uint64_t) 1 << 49 && off <= 7;
     }
     """
     bint count_run "toxmid_count_run"(const int64_t *ts, const double *price, const double *coins, const int8_t *side,
                                       int64_t n, int64_t now, double per_unit, int64_t *lots, int64_t *sums) noexcept nogil
+    int64_t sold_of "toxmid_sold"(const int64_t *lots, const int8_t *side, int64_t n) noexcept nogil
 
 cdef struct Lots:
     Grid grid
@@ -178,6 +212,35 @@ cdef inline void run_take(Run *run, int64_t count, int64_t total, int64_t buy, i
     run.total -= total
     run.buy -= buy
     run.sell -= sell
+
+
+cdef inline int64_t run_take_within(Run *run, const int8_t *side, int64_t n, int64_t room, int64_t *buy,
+                                    int64_t *sell) noexcept nogil:
+    """Take trades of a run of n until the next one would make it more than `room` lots; how many lots these are."""
+    cdef int64_t first = run.taken, i = first, total = 0, group, k
+    cdef bint known = run.total == run.buy + run.sell
+    if run.total <= room:
+        total, buy[0], sell[0], i = run.total, run.buy, run.sell, n
+    else:
+        while i + GROUP <= n:
+            group = 0
+            for k in range(GROUP):
+                group += run.lots[i + k]
+            if total + group > room:
+                break
+            total += group
+            i += GROUP
+        while total + run.lots[i] <= room:      # not all have room, so this ends
+            total += run.lots[i]
+            i += 1
+        sell[0] = sold_of(&run.lots[first], &side[first], i - first)
+        buy[0] = total - sell[0]
+        if not known:
+            buy[0] = 0
+            for k in range(first, i):
+                buy[0] += run.lots[k] & -<int64_t> (side[k] > 0)
+    run_take(run, i - first, total, buy[0], sell[0])
+    return total
 
 
 cdef inline void lots_took(Lots *l, int64_t lots) noexcept nogil:

@@ -8,7 +8,7 @@ from libc.math cimport NAN, fabs, log, rint
 from libc.stdint cimport INT64_MAX, int8_t, int64_t
 from toxmid.steps.codes cimport BOUGHT, ERR_MEMORY, ERR_RUNAWAY, SECOND, SOLD, UNKNOWN, unlikely
 from toxmid.steps.grid cimport on_grid
-from toxmid.steps.lots cimport Run, run_take
+from toxmid.steps.lots cimport Run, run_take_within
 from toxmid.steps.memory cimport Block, block_reserve
 from toxmid.steps.quantiles cimport median
 from toxmid.steps.ranked cimport Ranked, ranked_below, ranked_expire, ranked_push
@@ -366,17 +366,8 @@ cdef inline int64_t clock_pour_run(VolumeClock *c, Run *run, const int8_t *side,
     """Pour the sums of the trades that are left of a run of n, up to the one that would fill the open bucket, which is for
     `clock_fill`; the lots of those poured."""
     cdef int64_t room = (c.target - c.filled - 1) // c.units    # lots that leave the bucket open
-    cdef int64_t total = run.total, buy = run.buy, sell = run.sell
-    cdef int64_t i = n
-    if total > room:
-        i = run.taken
-        total = buy = sell = 0
-        while total + run.lots[i] <= room:
-            total += run.lots[i]
-            buy += run.lots[i] & -<int64_t> (side[i] > 0)
-            sell += run.lots[i] & -<int64_t> (side[i] < 0)
-            i += 1
-    run_take(run, i - run.taken, total, buy, sell)
+    cdef int64_t buy, sell
+    cdef int64_t total = run_take_within(run, side, n, room, &buy, &sell)
     _pour(c, total * c.units, <double> (buy * c.units), <double> (sell * c.units), <double> ((total - buy - sell) * c.units))
     _count_day(&c.volume, total)
     return total
