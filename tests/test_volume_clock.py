@@ -16,12 +16,13 @@ from reference.bulk import bulk_bars
 from reference.volume_clock import DAY, VolumeClock, daily_volume, range_of_starts
 from scipy import integrate, stats
 
+from toxmid import _core
 from toxmid.engine import Engine, buckets_frame
 from toxmid.errors import DataError, ParameterError
 from toxmid.instrument import Instrument
 from toxmid.params import Params
 from toxmid.readers import read_trades
-from toxmid.schema import TIME
+from toxmid.schema import TIME, columns
 from toxmid.vpin import vpin
 
 SIDES = {1: (Fraction(1), Fraction(0)), -1: (Fraction(0), Fraction(1)), 0: (Fraction(0), Fraction(0))}
@@ -187,11 +188,15 @@ DUST = [12.3 * (1 + k * 2.0**-52) for k in (-12, -6, -5, -4, -3, 3, 4, 5, 6, 12)
 
 
 def same_in_runs_and_one_by_one(tape: pl.DataFrame, bucket: float | None, lot: float | None = None) -> None:
-    instrument = Instrument(lot=lot)
-    runs = vpin(tape, bucket_volume=bucket, window=5, instrument=instrument)
-    engine = Engine(Params(bucket_volume=bucket, window=5), instrument)
+    params, instrument = Params(bucket_volume=bucket, window=5), Instrument(lot=lot)
+    clock, engine = _core.BucketCore(params, instrument), Engine(params, instrument)
+    clock.run(columns(tape, "trades"))
     for row in tape.rows():
         engine.trade(*row)
+    counts = engine.tally()
+    assert clock.used == counts["used"]["trades"]
+    assert clock.rejected == sum(counts["rejected"]["trades"].values())
+    runs = vpin(tape, bucket_volume=bucket, window=5, instrument=instrument)
     assert runs.equals(engine.take_buckets().select(runs.columns), null_equal=True)
 
 
@@ -216,6 +221,18 @@ def test_runs_of_trades_and_single_trades_agree(seed: int, volume: float, odd: f
     tape = pl.DataFrame({"ts": ts, "price": price, "size": size, "side": side})
     for bucket in (volume, None):
         same_in_runs_and_one_by_one(tape, bucket)
+
+
+@pytest.mark.parametrize(
+    ("column", "odd"),
+    [*(("price", value) for value in ODD_PRICES), *(("size", value) for value in ODD_SIZES + DUST)],
+)
+def test_one_odd_trade_in_a_run(column: str, odd: float) -> None:
+    """All others of its run are good, so nothing else sends it to be taken one by one."""
+    n = 512
+    rows = {"ts": START + np.arange(n) * SECOND, "price": np.full(n, 100.0), "size": np.full(n, 12.3)}
+    rows[column][300] = odd
+    same_in_runs_and_one_by_one(pl.DataFrame({**rows, "side": np.int8(1)}), 1e5)
 
 
 @pytest.mark.parametrize("odd", [4e13, 6e13, 9e13, 1e14, 1.1e14, 9e14, 2e15])
