@@ -207,3 +207,15 @@ def test_a_level_of_a_snapshot_that_is_no_number_is_counted_by_the_core(samples,
         "bad_size": 1,
         "before_snapshot": 3,
     }
+
+
+def test_books_of_a_few_levels_are_no_updates(samples, write):
+    """They say which levels there are and not which have gone: as updates they would leave old ones standing."""
+    lines = gzip.decompress((samples / "recording" / CM).read_bytes()).decode().splitlines(keepends=True)
+    update = next(line for line in lines if "@depth@" in line)
+    few = update.replace("@depth@0ms", "@depth20@100ms")
+    assert few != update
+    tape = open_tape(write(CM, gzip.compress("".join([*lines, few]).encode())), "book")
+    before = open_tape(samples / "recording" / CM, "book")
+    assert tape.frame().equals(before.frame())
+    assert tape.counts["other_kinds"] == before.counts["other_kinds"] + 1

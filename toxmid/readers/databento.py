@@ -65,7 +65,13 @@ def _identity(head: Head) -> Identity:
     return Identity(None, head.first_row.get("symbol") or head.first_row.get("instrument_id"))
 
 
-def _databento(name: str, dtypes: dict[str, Any], tables: dict[Kind, Table], make: type[Csv] = Csv) -> Csv:
+class _Records(Csv):
+    """Records of any schema. Those of an instrument that the file maps to no symbol have none."""
+
+    nameless = True
+
+
+def _databento(name: str, dtypes: dict[str, Any], tables: dict[Kind, Table], make: type[Csv] = _Records) -> Csv:
     return make(
         name=f"databento-{name}",
         dtypes=_RECORD | dtypes,
@@ -172,7 +178,7 @@ class _Orders:
         return dict.fromkeys(self._levels.pop(instrument, {}), 0.0)
 
 
-class _ByOrder(Csv):
+class _ByOrder(_Records):
     """Records of single orders; the book is followed through the whole file, whatever the window."""
 
     def lines(self, head: Head, kind: Kind, *, allow_partial: bool) -> Iterator[Lines]:

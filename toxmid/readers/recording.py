@@ -68,6 +68,7 @@ class Recording(Format):
 
     name = "hftbacktest-raw"
     chosen = True  # streams
+    nameless = True  # a REST snapshot of the book
     tables = {  # noqa: RUF012 (constant of the class)
         "trades": Table(
             {
@@ -161,7 +162,7 @@ def _messages(block: Block, kind: Kind, head: Head) -> tuple[pl.DataFrame, int]:
             found=text[index][:60],
             expected="<time> <JSON>",
         )
-    wanted = pl.col("json").str.extract(r'^\{"stream":"[^"@]*@([A-Za-z]+)') == _STREAMS[kind][0]
+    wanted = pl.col("json").str.extract(r'^\{"stream":"[^"@]*@([A-Za-z]+)(?:@|")') == _STREAMS[kind][0]
     if kind == "book":
         wanted = wanted.fill_null(False) | pl.col("json").str.starts_with('{"lastUpdateId"')
     messages = frame.filter(wanted)
