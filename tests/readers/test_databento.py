@@ -27,6 +27,30 @@ def test_trades(samples):
     assert tape.instrument.symbol == "ESH4"
 
 
+def test_binary_encoding_gives_what_its_csv_gives(samples):
+    pytest.importorskip("databento_dbn")
+    binary, text = (samples / "databento" / name for name in ("trades.dbn", "trades.csv.gz"))
+    assert read_trades(binary).equals(read_trades(text))
+    assert open_tape(binary, "trades").instrument.symbol == "ESH4"
+
+
+def test_quotes_that_stood_before_each_trade(samples):
+    path = samples / "databento" / "tbbo.csv.gz"
+    assert read_trades(path).select("price", "size", "side").rows() == [(4800.25, 5.0, -1), (4800.5, 2.0, 1)]
+    assert read_quotes(path).select("bid", "bid_size").rows() == [(4800.25, 24.0), (4800.25, 19.0)]
+
+
+def test_ten_levels(samples):
+    tape = open_tape(samples / "databento" / "mbp-10.csv.gz", "book")
+    frame = tape.frame().with_columns(pl.col("ts").to_physical())  # a datetime of Python has no nanoseconds
+    first = frame.filter(frame["ts"] == frame["ts"][0])
+    assert (first.height, first["snapshot"].all()) == (20, True)
+    assert sorted(first.filter(pl.col("side") == 1)["price"])[0] == 4798.0
+    gone = frame.filter(frame["ts"] == frame["ts"][-1])
+    assert gone.select("side", "size", "snapshot").unique().rows() == [(1, 0.0, False)]
+    assert sorted(gone["price"]) == [4798.0 + 0.25 * n for n in range(7)]
+
+
 def test_quotes_and_trades_of_one_file(samples):
     path = samples / "databento" / "mbp-1.csv.gz"
     quotes = read_quotes(path)
