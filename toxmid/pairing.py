@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import glob as globbing
-import os
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,8 +15,7 @@ from toxmid import output
 from toxmid.errors import DataError, FileError, ParameterError
 from toxmid.instrument import Instrument
 from toxmid.merging import INPUTS, formats_by_input, input_of
-from toxmid.readers import _SUFFIXES as TAPE_SUFFIXES
-from toxmid.readers import Source, TapeWarning, open_tape, recognise
+from toxmid.readers import Source, TapeWarning, named_entries, open_tape, recognise, tapes_among
 from toxmid.readers.base import Format, Identity
 from toxmid.readers.files import Head, read_head
 from toxmid.schema import KINDS, Kind
@@ -199,8 +197,8 @@ def tapes_of(source: Source) -> list[Path]:
     FileError
         There is none.
     """
-    entries = [source] if isinstance(source, str | os.PathLike) else list(source)
-    paths = list(dict.fromkeys(path for entry in entries for path in _expand(Path(entry).expanduser())))
+    entries = named_entries(source)
+    paths = list(dict.fromkeys(path for entry in entries for path in _expand(entry)))
     if not paths:
         raise FileError("no file that may be a tape", found=[str(entry) for entry in entries])
     return paths
@@ -208,8 +206,8 @@ def tapes_of(source: Source) -> list[Path]:
 
 def _expand(path: Path) -> Iterator[Path]:
     if path.is_dir():
-        tapes = (file for file in sorted(path.rglob("*")) if file.suffix in TAPE_SUFFIXES)
-        yield from (file for file in tapes if not _is_hidden(file, path) and not output.is_output(file.parent))
+        files = (file for file in sorted(path.rglob("*")) if not _is_hidden(file, path))
+        yield from tapes_among((file for file in files if not output.is_output(file.parent)), path)
     elif path.exists() or not globbing.has_magic(str(path)):
         yield path
     else:
@@ -252,7 +250,7 @@ def _looks(path: Path, choices: _Choices, symbol: str | None, keep_bad: bool) ->
             return []
         kind = _TARDIS_KINDS[name["type"]]
         identity = Identity(name["venue"], name["symbol"])
-        return [_Found(path, f"tardis-{name['type']}", (kind,), identity, _label(path, kind), named=True)]
+        return [_Found(path, f"tardis-{name['type']}", (kind,), identity, _label(path, (kind,)), named=True)]
 
 
 def _looks_well(path: Path, choices: _Choices, symbol: str | None) -> list[_Found]:
@@ -296,7 +294,7 @@ def _look(head: Head, wanted: Sequence[Kind], names: Sequence[str] | None, symbo
         if not _holds(symbol, head, format_, kinds[0]):
             return None
         identity = Identity(identity.venue, symbol)
-    return _Found(path, format_.name, kinds, identity, _label(path, kinds[0], name, symbol), named)
+    return _Found(path, format_.name, kinds, identity, _label(path, kinds, name, symbol), named)
 
 
 def _fitting(head: Head, names: Sequence[str] | None) -> list[tuple[Format, str]]:
@@ -336,7 +334,7 @@ def _without_rows(path: Path, wanted: Sequence[Kind]) -> _Found | None:
     if kind not in wanted:
         return None
     identity = Identity(name["venue"], name["symbol"])
-    return _Found(path, f"tardis-{name['type']}", (kind,), identity, _label(path, kind), named=True)
+    return _Found(path, f"tardis-{name['type']}", (kind,), identity, _label(path, (kind,)), named=True)
 
 
 def _identity_by_name(path: Path, symbol: str | None) -> Identity:
@@ -352,15 +350,16 @@ def _identity_by_name(path: Path, symbol: str | None) -> Identity:
     return Identity(name["venue"], name["symbol"])
 
 
-def _label(path: Path, kind: Kind, format: str | None = None, symbol: str | None = None) -> str:
-    """The day or month of a file."""
+def _label(path: Path, kinds: Sequence[Kind], format: str | None = None, symbol: str | None = None) -> str:
+    """The day or month of a file: from its name, else from the first row of the first of these kinds that has one."""
     dates = {date for match in _DATE.finditer(path.name) if (date := _date(match)) is not None}
     if len(dates) == 1:
         return dates.pop()
     instrument = None if symbol is None else Instrument(symbol=symbol)
-    for frame in open_tape(path, kind, format=format, instrument=instrument).frames():
-        if frame.height:
-            return str(frame["ts"].dt.date()[0])
+    for kind in kinds:
+        for frame in open_tape(path, kind, format=format, instrument=instrument).frames():
+            if frame.height:
+                return str(frame["ts"].dt.date()[0])
     raise DataError("neither the name nor a row says which day this is", file=str(path))
 
 
@@ -410,7 +409,7 @@ def _with_reference(jobs: Sequence[Job], name: str, files: Sequence[Path], forma
     by_label: dict[str, list[Path]] = {}
     labels = {job.label for job in jobs}
     for path in files:
-        label = _label(path, "trades", format)
+        label = _label(path, ("trades",), format)
         label = label if label in labels else label[: len("2024-08")]
         if label not in labels:
             warnings.warn(f"{path}: of a day without a tape, and passed over", TapeWarning, stacklevel=3)

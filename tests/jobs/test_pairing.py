@@ -201,3 +201,10 @@ def test_a_table_that_names_no_market_is_an_error(tmp_path: Path, samples: Path)
 def test_symbols_become_names_of_folders() -> None:
     assert Job("BTC/USD:PERP", "2024-08-05", {}, "okex-swap").market == "okex-swap_BTC-USD-PERP"
     assert Job("BTC", "2024-08", {}).market == "BTC"
+
+
+def test_the_day_is_that_of_the_first_row_of_any_kind(samples: Path, tmp_path: Path) -> None:
+    """A file of records may hold a book and no trade."""
+    shutil.copy(samples / "databento" / "mbp-10.csv.gz", tmp_path)
+    (job,) = pair_files(tmp_path)
+    assert job.label == "2023-12-25"
