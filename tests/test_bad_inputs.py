@@ -292,6 +292,11 @@ def test_a_book_that_never_starts_is_said(write: Write) -> None:
     assert "events of book" not in started.summary()
 
 
+def test_a_recording_without_the_kind_asked_for_says_what_it_has(write: Write) -> None:
+    line = '1723161256419684465 {"stream":"btcusdt@aggTrade","data":{"e":"aggTrade","s":"BTCUSDT"}}\n'
+    assert "no rows of this kind (1 of others)" in replay(trades=write("btcusdt_20240808", line)).summary()
+
+
 def test_a_missed_delete_is_repaired_and_counted(write: Write) -> None:
     result = of_book(write, SEED + level(1, "bid", 103, 1) + level(1, "ask", 104, 1))
     assert (result.counts["repaired_books"], result.counts["levels_removed"]) == (1, 1)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["summarise"]
 
 _MOST_EPISODES = 8
+_NO_ROWS = "none: the files hold no rows"
 _TEN_SECONDS = 10 * 10**9
 _NOUNS = (("bars", "bar"), ("buckets", "bucket"), ("events", "episode"))
 
@@ -52,7 +53,8 @@ def _count(table: pl.DataFrame, noun: str) -> str:
 def _nothing(replay: Replay) -> str:
     """Why there is not one bar."""
     if not replay.counts["rows_read"]:
-        return "none: the files hold no rows"
+        others = replay.counts["rows_of_other_kinds"]
+        return f"none: the files hold no rows of this kind ({others:,} of others)" if others else _NO_ROWS
     return "none: every row was left out" if not replay.counts["rows_used"] else "none: no bar ended"
 
 

@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from toxmid.errors import FileError
-from toxmid.readers import open_tape, read_book, read_quotes, read_trades
+from toxmid.readers import open_tape, read_book, read_quotes, read_trades, recognise
 from toxmid.readers.databento import _Orders
+from toxmid.readers.files import read_head
 
 RECV = 1_703_545_200_000_000_000
 
@@ -212,3 +213,28 @@ class TestBinary:
 
     def test_plain_gzip_of_csv_needs_no_package(self, samples):
         assert gzip.decompress((samples / "databento" / "trades.csv.gz").read_bytes()).startswith(b"ts_recv")
+
+
+@pytest.mark.parametrize("name", ["trades", "mbp-1", "tbbo", "mbp-10", "mbo"])
+def test_prices_as_integers_are_what_they_are_as_decimals(samples, write, name):
+    """The vendor's CSV has them so unless decimals are asked for: times 1e9, with 2^63 - 1 where there is none."""
+    text = gzip.decompress((samples / "databento" / f"{name}.csv.gz").read_bytes()).decode()
+    header, *rows = (line.split(",") for line in text.splitlines())
+    places = [index for index, column in enumerate(header) if column == "price" or "_px_" in column]
+    for row in rows:
+        for index in places:
+            row[index] = row[index].replace(".", "").lstrip("0") or str(2**63 - 1)
+    path = write(f"{name}.csv", "".join(",".join(row) + "\n" for row in [header, *rows]))
+    plain = samples / "databento" / f"{name}.csv.gz"
+    for kind in recognise(read_head(plain))[0].tables:
+        assert open_tape(path, kind).frame().equals(open_tape(plain, kind).frame()), kind
+
+
+def test_a_time_that_is_undefined(samples, write):
+    text = gzip.decompress((samples / "databento" / "trades.csv.gz").read_bytes()).decode()
+    undefined = str(2**64 - 1)
+    tape = open_tape(write("a.csv", text.replace(f"{RECV + 2},", f"{undefined},")), "trades")
+    assert tape.frame()["price"].to_list() == [4800.5, 4800.5]
+    assert tape.counts == {"rows_read": 3, "rows_used": 2, "no_time": 1}
+    frame = read_trades(write("b.csv", text.replace(f",{RECV + 1},", f",{undefined},")))
+    assert frame["ts_event"].to_physical()[0] == frame["ts"].to_physical()[0] == RECV + 2

@@ -37,6 +37,7 @@ __all__ = [
     "code",
     "divided",
     "is_true",
+    "taker_sold",
 ]
 
 _NS_PER: Final = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
@@ -55,6 +56,11 @@ def code(column: str, codes: Mapping[str, int]) -> pl.Expr:
 def is_true(column: str) -> pl.Expr:
     """Boolean of a column of `FLAGS`: read as text, for a text "false" is truthy to a careless program."""
     return pl.col(column).replace_strict({word: word in _TRUE for word in FLAGS.categories}, return_dtype=pl.Boolean)
+
+
+def taker_sold(flag: pl.Expr) -> pl.Expr:
+    """Side of the taker from the flag that the buyer was the maker; where the flag is missing, nobody knows."""
+    return pl.when(flag).then(-1).when(~flag).then(1).otherwise(0).cast(pl.Int8)
 
 
 def divided(column: str, divisor: float) -> pl.Expr:
@@ -304,13 +310,14 @@ class Csv(Format):
             if self.strays and self._is_bare(head):
                 block, strays = self._without_strays(block)
             lines = parser.parse(block)
-            frame = lines.frame.with_columns(
-                clock.nanoseconds(lines.frame, self.arrival).alias("ts"),
-                clock.nanoseconds(lines.frame, self.event).alias("ts_event"),
+            rows, untimed = self.timed(lines.frame)
+            frame = rows.with_columns(
+                clock.nanoseconds(rows, self.arrival).alias("ts"),
+                clock.nanoseconds(rows, self.event).alias("ts_event"),
                 **{label: pl.col(column) for label, column in self.labels.items() if column in schema},
                 **(self.sequence if set(self.spare) <= schema.keys() else {}),
             )
-            return Lines(frame, lines.read, _told(lines.excluded, strays))
+            return Lines(frame, lines.read, _told({**lines.excluded, "no_time": untimed}, strays))
 
         how: dict[str, Any] = {"allow_partial": allow_partial, "is_whole": parser.is_whole}
         if plain is None:
@@ -323,6 +330,11 @@ class Csv(Format):
             return lines
 
         yield from map(rows, ahead(blocks(head.path, size=PLAIN_BLOCK, reusing=True, **how)))
+
+    def timed(self, frame: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+        """The rows that have a time, and how many have none. Where a format has no sign for it, a time that is missing
+        is a fault of the file."""
+        return frame, 0
 
     def _without_strays(self, block: Block) -> tuple[Block, int]:
         """The block with a blank line in place of each that is no row, and how many these are. `None` is nothing."""
@@ -535,4 +547,9 @@ _SURELY_FITS: Final = 18  # digits of a number that any type of numbers can hold
 
 
 _UNIT_NAMES: Final = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
-_TYPE_NAMES: Final[Mapping[Any, str]] = {pl.Int64(): "an integer", pl.Float64(): "a number", pl.String(): "text"}
+_TYPE_NAMES: Final[Mapping[Any, str]] = {
+    pl.Int64(): "an integer",
+    pl.UInt64(): "an integer",
+    pl.Float64(): "a number",
+    pl.String(): "text",
+}

@@ -14,7 +14,7 @@ from typing import Any, Final
 import polars as pl
 
 from toxmid.errors import DataError
-from toxmid.readers.base import Clock, Format, Identity, Lines, Table, code
+from toxmid.readers.base import Clock, Format, Identity, Lines, Table, code, taker_sold
 from toxmid.readers.files import Block, Head, ahead, blocks
 from toxmid.readers.jsonlines import LEVELS, decode, levels, split
 from toxmid.schema import Kind
@@ -74,7 +74,7 @@ class Recording(Format):
             {
                 "price": _number("p"),
                 "size": _number("q"),
-                "side": pl.when("m").then(-1).otherwise(1).cast(pl.Int8),  # m: the buyer was the maker
+                "side": taker_sold(pl.col("m")),  # m: the buyer was the maker
                 "id": pl.col("t").cast(pl.String),
             },
             # Prints of the insurance fund and of auto-deleveraging happen at prices the market never saw.
