@@ -6,7 +6,7 @@ import gzip
 
 import pytest
 
-from toxmid.errors import DataError
+from toxmid.errors import DataError, FileError
 from toxmid.readers import open_tape, read_book, read_trades
 
 
@@ -78,3 +78,13 @@ def test_messages_that_are_no_book(write):
     with pytest.raises(DataError, match="not a message of a book") as caught:
         read_book(write("b.data", good + good.replace("snapshot", "reset")))
     assert (caught.value.row, caught.value.column, caught.value.found) == (2, "type", "reset")
+
+
+def test_a_last_message_without_newline_is_whole_if_its_braces_close(write):
+    levels = '{"s":"A","b":[["1","2"]],"a":[],"u":1}'
+    good = f'{{"topic":"orderbook.500.A","type":"snapshot","ts":1760130960100,"data":{levels}}}'
+    last = good.replace("snapshot", "delta").replace('"2"', '"3"').replace('"u":1', '"u":2')
+    assert read_book(write("a.data", f"{good}\n{last}"))["size"].to_list() == [2.0, 3.0]
+    for cut in range(1, len(last)):
+        with pytest.raises(FileError, match="the last line has no end"):
+            read_book(write("b.data", f"{good}\n{last[:cut]}"))

@@ -15,7 +15,7 @@ import polars as pl
 from toxmid.errors import DataError
 from toxmid.readers.base import SIDES, TAKER, Clock, Csv, Format, Identity, Lines, Table
 from toxmid.readers.files import Head, ahead, blocks
-from toxmid.readers.jsonlines import LEVELS, decode, levels, split
+from toxmid.readers.jsonlines import LEVELS, decode, is_whole, levels, split
 from toxmid.schema import Kind
 
 __all__ = ["FORMATS"]
@@ -96,7 +96,7 @@ class OrderBook(Format):
 
     def lines(self, head: Head, kind: Kind, *, allow_partial: bool) -> Iterator[Lines]:
         clock = Clock(("ms",), head.path)
-        for block in ahead(blocks(head.path, allow_partial=allow_partial)):
+        for block in ahead(blocks(head.path, allow_partial=allow_partial, is_whole=is_whole)):
             messages = split(block).to_frame().with_row_index("row", block.first_row)
             frame = decode(messages, "line", _MESSAGE, head.path).unnest("data")
             times = clock.nanoseconds(frame, "ts")

@@ -12,7 +12,7 @@ from toxmid.errors import DataError
 from toxmid.readers.files import Block
 from toxmid.schema import one_line
 
-__all__ = ["LEVELS", "decode", "levels", "split"]
+__all__ = ["LEVELS", "decode", "is_whole", "levels", "split"]
 
 LEVELS: Final = pl.List(pl.List(pl.String))  # [[price, size], ...] as text
 
@@ -20,6 +20,18 @@ LEVELS: Final = pl.List(pl.List(pl.String))  # [[price, size], ...] as text
 def split(block: Block) -> pl.Series:
     """Lines of a block."""
     return pl.Series("line", block.data.decode("utf-8", "replace").removesuffix("\n").split("\n"), dtype=pl.String)
+
+
+def is_whole(line: bytes) -> bool:
+    """Whether a last line without newline is whole: where a message was cut, its braces do not close.
+
+    >>> is_whole(b'1723161256419684465 {"a":[1]}'), is_whole(b'{"a":[1]'), is_whole(b"17231612564196844")
+    (True, False, False)
+    """
+    try:
+        return isinstance(json.loads(line[line.find(b"{") :]), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def decode(messages: pl.DataFrame, column: str, dtype: pl.Struct, path: Path) -> pl.DataFrame:

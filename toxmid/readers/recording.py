@@ -16,7 +16,7 @@ import polars as pl
 from toxmid.errors import DataError
 from toxmid.readers.base import Clock, Format, Identity, Lines, Table, code, taker_sold
 from toxmid.readers.files import Block, Head, ahead, blocks
-from toxmid.readers.jsonlines import LEVELS, decode, levels, split
+from toxmid.readers.jsonlines import LEVELS, decode, is_whole, levels, split
 from toxmid.schema import Kind
 
 __all__ = ["FORMATS"]
@@ -127,7 +127,7 @@ class Recording(Format):
     def lines(self, head: Head, kind: Kind, *, allow_partial: bool) -> Iterator[Lines]:
         clock = Clock(("us", "ns"), head.path)
         book = _Book()
-        for block in ahead(blocks(head.path, allow_partial=allow_partial)):
+        for block in ahead(blocks(head.path, allow_partial=allow_partial, is_whole=is_whole)):
             messages, other = _messages(block, kind, head)
             decoded = _decode(messages, kind, head)
             frame = decoded.with_columns(
