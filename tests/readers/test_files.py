@@ -245,6 +245,19 @@ def test_neither_text_nor_container(write, content, what):
         read_head(write("tape.csv", content))
 
 
+def test_an_encrypted_zip_is_named(write):
+    data = bytearray(zipped(TEXT))
+    data[6] |= 1  # the flag stands in the header of the member and in the directory at the end
+    data[data.rindex(b"PK\x01\x02") + 8] |= 1
+    with pytest.raises(FileError, match="the zip is encrypted"):
+        read_head(write("tape.zip", bytes(data)))
+
+
+def test_a_program_in_front_of_a_zip_is_no_text(write):
+    with pytest.raises(FileError, match="not text|zero byte|unknown format"):
+        read_head(write("tape.zip", b"MZ junk" + zipped(TEXT)))
+
+
 def test_an_archive_of_many_files_is_named(write):
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz") as archive:

@@ -106,6 +106,18 @@ def test_an_empty_name_is_not_the_folder_one_is_in(folder, monkeypatch, source):
         read_trades(source)
 
 
+def test_a_link_to_nothing_in_a_folder_is_no_gap(folder):
+    (folder / "x_trades_2025-10-3.csv").symlink_to(folder / "gone.csv")
+    with pytest.raises(FileError, match="no such file") as caught:
+        read_trades(folder)
+    assert caught.value.file == str(folder / "x_trades_2025-10-3.csv")
+
+
+def test_endings_in_capitals(folder):
+    (folder / "x_trades_2025-10-2.csv").rename(folder / "x_trades_2025-10-2.CSV")
+    assert ids(folder) == ["1", "2", "10"]
+
+
 def test_what_a_folder_holds_besides_tapes_is_told(folder):
     (folder / "x_trades_2025-10-11.txt").write_text(day(11))
     with pytest.warns(TapeWarning, match=r"passed over.*: x_trades_2025-10-11\.txt$"):

@@ -85,7 +85,7 @@ _SUFFIXES: Final = frozenset(
     {".csv", ".gz", ".zst", ".lz4", ".zip", ".npz", ".npy", ".dbn", ".data", ".parquet", ".arrow", ".feather", ".ipc"}
     | {".jsonl"}
 )
-_BESIDE: Final = frozenset({".CHECKSUM", ".part", ".lock", ".md", ".html", ".toml", ".py"})
+_BESIDE: Final = frozenset({".checksum", ".part", ".lock", ".md", ".html", ".toml", ".py"})
 
 
 def read_trades(
@@ -542,8 +542,8 @@ def _of_directory(folder: Path, kind: Kind | None) -> list[Path]:
 
 def tapes_among(paths: Iterable[Path], folder: Path) -> list[Path]:
     """Those that may be tapes by their names; of others, but for what usually stands beside tapes, one is told."""
-    files = [path for path in paths if path.is_file() and not path.name.startswith(".")]
-    others = [path.name for path in files if path.suffix not in _SUFFIXES | _BESIDE]
+    files = [path for path in paths if not (path.is_dir() or path.name.startswith("."))]
+    others = [path.name for path in files if path.suffix.lower() not in _SUFFIXES | _BESIDE]
     if others:
         shown = ", ".join(others[:5]) + (f" and {len(others) - 5} more" if len(others) > 5 else "")
         warnings.warn(
@@ -551,7 +551,7 @@ def tapes_among(paths: Iterable[Path], folder: Path) -> list[Path]:
             TapeWarning,
             stacklevel=4,
         )
-    return [path for path in files if path.suffix in _SUFFIXES]
+    return [path for path in files if path.suffix.lower() in _SUFFIXES]
 
 
 def _may_hold(head: Head, kind: Kind) -> bool:

@@ -87,6 +87,7 @@ _FOREIGN: Final = {
     b"%PDF": "a PDF",
     b"version https://git-lfs": "what Git LFS keeps in place of a file: it was not fetched",
 }
+_ENCRYPTED: Final = 1  # flag of a member of a zip
 _PACKED: Final = "text, gzip, zstd, lz4, a zip with one file, Parquet, Arrow, npz or DBN"
 _HTML: Final = (b"<!doctype", b"<html", b"<?xml", b"<head", b"<error")
 
@@ -394,18 +395,19 @@ def _head_lines(text: bytes, path: Path) -> tuple[str, ...]:
     if start.startswith((b"\xff\xfe", b"\xfe\xff")):
         wide = "UTF-32" if start.startswith(b"\xff\xfe\0\0") else "UTF-16"
         raise FileError(f"text in {wide}, as spreadsheets write it", file=str(path), expected="text in UTF-8")
-    if b"\n" not in start and start.count(b"\r") > 1:
-        raise FileError("lines that end in carriage returns alone", file=str(path), expected="line feeds")
     if b"\0" in whole:
         row, near = _near(whole, whole.index(b"\0"))
         if row == 1:
             raise FileError("binary data of an unknown format", file=str(path), found=whole[:8])
         raise FileError("a zero byte in what was text so far", file=str(path), row=row, found=near)
     try:
-        return tuple(whole.decode("utf-8").splitlines())
+        decoded = whole.decode("utf-8")
     except UnicodeDecodeError as error:
         row, near = _near(whole, error.start)
         raise FileError("not text in UTF-8", file=str(path), row=row, found=near) from None
+    if "\n" not in decoded and decoded.count("\r") > 1:
+        raise FileError("lines that end in carriage returns alone", file=str(path), expected="line feeds")
+    return tuple(decoded.splitlines())
 
 
 def _near(text: bytes, at: int) -> tuple[int, bytes]:
@@ -548,6 +550,8 @@ def _member(path: Path) -> zipfile.ZipInfo:
     if len(members) != 1:
         names = [info.filename for info in members]
         raise FileError("a zip must hold one file", file=str(path), found=names, expected="one file")
+    if members[0].flag_bits & _ENCRYPTED:
+        raise FileError("the zip is encrypted", file=str(path))
     return members[0]
 
 
