@@ -230,6 +230,13 @@ def test_prices_as_integers_are_what_they_are_as_decimals(samples, write, name):
         assert open_tape(path, kind).frame().equals(open_tape(plain, kind).frame()), kind
 
 
+def test_round_prices_without_decimals_are_decimals(samples, write):
+    text = gzip.decompress((samples / "databento" / "trades.csv.gz").read_bytes()).decode()
+    for price in ("4800.250000000", "4800.500000000"):
+        text = text.replace(price, "4800")
+    assert read_trades(write("a.csv", text))["price"].to_list() == [4800.0] * 3
+
+
 def test_a_time_that_is_undefined(samples, write):
     text = gzip.decompress((samples / "databento" / "trades.csv.gz").read_bytes()).decode()
     undefined = str(2**64 - 1)

@@ -254,7 +254,7 @@ def test_an_encrypted_zip_is_named(write):
 
 
 def test_a_program_in_front_of_a_zip_is_no_text(write):
-    with pytest.raises(FileError, match="not text|zero byte|unknown format"):
+    with pytest.raises(FileError, match=r"not text|zero byte|unknown format"):
         read_head(write("tape.zip", b"MZ junk" + zipped(TEXT)))
 
 

@@ -32,7 +32,8 @@ _SNAPSHOT: Final = 32  # flag: the record is part of a snapshot of the book
 _DOUBTFUL: Final = 4  # flag: records of the channel were lost for good, the book may be wrong
 
 _FIXED: Final = 1e9
-_UNDEFINED: Final = float(2**63 - 1)  # what stands where there is no price
+_LEAST_FIXED: Final = 10**6  # a price of 0.001
+_NO_PRICE: Final = 2**63 - 1
 _NO_TIME: Final = 2**64 - 1
 
 _RECORD: Final[dict[str, Any]] = {
@@ -94,15 +95,19 @@ def _is_price(name: str) -> bool:
 
 
 def _is_fixed_point(head: Head) -> bool:
-    """Whether prices are integers x 1e-9, as Databento's CSV has them unless decimals were asked for (nine, then)."""
-    rows = (dict(zip(head.header, line.split(","), strict=False)) for line in head.lines[1:])
-    price = next((text for row in rows for name, text in row.items() if _is_price(name) and text), "")
-    return price.strip().lstrip("-").isdigit()
+    """Whether prices are integers x 1e-9, as Databento's CSV has them unless decimals were asked for (nine, then).
+
+    Other programs write a round decimal as an integer, too; but no market of this vendor trades above a million.
+    """
+    rows = (zip(head.header, line.split(","), strict=False) for line in head.lines[1:])
+    texts = [text.strip().lstrip("-") for row in rows for name, text in row if _is_price(name) and text.strip()]
+    known = [text for text in texts if text != str(_NO_PRICE)]
+    return bool(known) and all(map(str.isdigit, known)) and max(map(int, known)) >= _LEAST_FIXED
 
 
 def _from_fixed_point(frame: pl.DataFrame) -> pl.DataFrame:
     prices = [name for name in frame.columns if _is_price(name)]
-    known = frame.with_columns(pl.when(pl.col(name) != _UNDEFINED).then(pl.col(name)) for name in prices)
+    known = frame.with_columns(pl.when(pl.col(name) != float(_NO_PRICE)).then(pl.col(name)) for name in prices)
     return known.with_columns(divided(name, _FIXED).alias(name) for name in prices)
 
 
