@@ -352,15 +352,21 @@ def _identity_by_name(path: Path, symbol: str | None) -> Identity:
 
 def _label(path: Path, kinds: Sequence[Kind], format: str | None = None, symbol: str | None = None) -> str:
     """The day or month of a file: from its name, else from the first row of the first of these kinds that has one."""
-    dates = {date for match in _DATE.finditer(path.name) if (date := _date(match)) is not None}
-    if len(dates) == 1:
-        return dates.pop()
+    named = _date_in_name(path)
+    if named is not None:
+        return named
     instrument = None if symbol is None else Instrument(symbol=symbol)
     for kind in kinds:
         for frame in open_tape(path, kind, format=format, instrument=instrument).frames():
             if frame.height:
                 return str(frame["ts"].dt.date()[0])
     raise DataError("neither the name nor a row says which day this is", file=str(path))
+
+
+def _date_in_name(path: Path) -> str | None:
+    """The day or month in the name of a file, where it is one."""
+    dates = {date for match in _DATE.finditer(path.name) if (date := _date(match)) is not None}
+    return dates.pop() if len(dates) == 1 else None
 
 
 def _date(match: re.Match[str]) -> str | None:
@@ -396,12 +402,27 @@ def _jobs(files: Sequence[_Found]) -> list[Job]:
     for file in files:
         month = file.label[:7]
         groups.setdefault(month if month in months else file.label, []).append(file)
+    _join_undated(groups)
     jobs = [
         Job(identity.symbol or "", label, _by_kind(label, group), identity.venue) for label, group in groups.items()
     ]
     usable = [job for job in sorted(jobs, key=lambda job: job.label) if _can_start(job)]
     _warn_of_holes(usable)
     return usable
+
+
+def _join_undated(groups: dict[str, list[_Found]]) -> None:
+    """Files without a date in their names may go on for days. One that makes no job by itself, as the liquidations of a
+    recorder that began a day after its trades, joins the files of this kind that began last before it, or next."""
+    undated = {
+        label: all(_date_in_name(file.path) is None for file in files) for label, files in sorted(groups.items())
+    }
+    starting = {label: any(_STARTING_KINDS & set(file.kinds) for file in groups[label]) for label in undated}
+    hosts = [label for label in undated if undated[label] and starting[label]]
+    for label in [label for label in undated if undated[label] and not starting[label]]:
+        before = [host for host in hosts if host < label]
+        if hosts:
+            groups[before[-1] if before else hosts[0]] += groups.pop(label)
 
 
 def _with_reference(jobs: Sequence[Job], name: str, files: Sequence[Path], format: str | None) -> list[Job]:
