@@ -6,12 +6,15 @@ enough to be checked by eye. Run ``python data/make_samples.py`` to write them a
 
 from __future__ import annotations
 
+import datetime as dt
 import gzip
+import importlib
 import io
 import json
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -369,6 +372,18 @@ LOBSTER = {
 
 _RECORD = "ts_recv,ts_event,rtype,publisher_id,instrument_id,action,side,depth,price,size,flags,ts_in_delta,sequence"
 _RECV = 1_703_545_200_000_000_000
+_TEN = ("bid_px_{:02}", "ask_px_{:02}", "bid_sz_{:02}", "ask_sz_{:02}", "bid_ct_{:02}", "ask_ct_{:02}")
+
+
+def _ten(bids: int) -> list[str]:
+    """Ten levels, of which so many have a bid."""
+    levels = []
+    for n in range(10):
+        bid = f"{4800.25 - 0.25 * n:.9f}" if n < bids else ""
+        levels += [bid, f"{4800.5 + 0.25 * n:.9f}", str((24 + n) * (n < bids)), str(11 + n), "1", "1"]
+    return levels
+
+
 DATABENTO = {
     "trades": f"""\
 {_RECORD},symbol
@@ -381,6 +396,20 @@ DATABENTO = {
 {_RECV + 2},{_RECV + 1},1,1,17077,A,A,0,4800.500000000,7,128,1,1,4800.250000000,4800.500000000,24,11,15,9,ESH4
 {_RECV + 4},{_RECV + 3},1,1,17077,T,B,0,4800.500000000,2,129,1,2,4800.250000000,,24,0,15,0,ESH4
 """,
+    "tbbo": f"""\
+{_RECORD},bid_px_00,ask_px_00,bid_sz_00,ask_sz_00,bid_ct_00,ask_ct_00,symbol
+{_RECV + 2},{_RECV + 1},1,1,17077,T,A,0,4800.250000000,5,129,1,1,4800.250000000,4800.500000000,24,11,15,9,ESH4
+{_RECV + 4},{_RECV + 3},1,1,17077,T,B,0,4800.500000000,2,129,1,2,4800.250000000,4800.500000000,19,11,14,9,ESH4
+""",
+    "mbp-10": "".join(
+        ",".join(fields) + "\n"
+        for fields in (
+            (_RECORD, *(name.format(n) for n in range(10) for name in _TEN), "symbol"),
+            (f"{_RECV + 2},{_RECV + 1},10,1,17077,A,A,0,4800.500000000,7,128,1,1", *_ten(10), "ESH4"),
+            # The bids beyond the third are not there: no price, no size.
+            (f"{_RECV + 4},{_RECV + 3},10,1,17077,C,B,0,4799.500000000,9,128,1,2", *_ten(3), "ESH4"),
+        )
+    ),
     "mbo": f"""\
 ts_recv,ts_event,rtype,publisher_id,instrument_id,action,side,price,size,channel_id,order_id,flags,ts_in_delta,sequence,symbol
 {_RECV},{_RECV},160,1,17077,R,N,,0,0,0,40,0,0,ESH4
@@ -474,6 +503,41 @@ def _events() -> np.ndarray[Any, np.dtype[Any]]:
     )
 
 
+def _dbn() -> bytes:
+    """The trades of Databento's CSV in its binary encoding, as its own library writes it."""
+    dbn: Any = importlib.import_module("databento_dbn")
+    day = dt.date(2023, 12, 25)
+    interval = SimpleNamespace(start_date=day, end_date=day + dt.timedelta(days=1), symbol="17077")
+    metadata = dbn.Metadata(
+        dataset="GLBX.MDP3",
+        start=_RECV,
+        stype_in=dbn.SType.RAW_SYMBOL,
+        stype_out=dbn.SType.INSTRUMENT_ID,
+        schema=dbn.Schema.TRADES,
+        symbols=["ESH4"],
+        mappings=[SimpleNamespace(raw_symbol="ESH4", intervals=[interval])],
+    )
+    sides = ((dbn.Side.ASK, 4800.25, 5), (dbn.Side.BID, 4800.5, 2), (dbn.Side.NONE, 4800.5, 1))
+    records = [
+        dbn.TradeMsg(
+            publisher_id=1,
+            instrument_id=17077,
+            ts_event=_RECV + 2 * n - 1,
+            price=round(price * 1e9),
+            size=size,
+            action=dbn.Action.TRADE,
+            side=side,
+            depth=0,
+            ts_recv=_RECV + 2 * n,
+            flags=129,
+            ts_in_delta=1,
+            sequence=n,
+        )
+        for n, (side, price, size) in enumerate(sides, 1)
+    ]
+    return bytes(metadata) + b"".join(map(bytes, records))
+
+
 def _gzip(text: str) -> bytes:
     return gzip.compress(text.encode(), mtime=0)
 
@@ -522,6 +586,8 @@ def write(folder: Path) -> None:
     CANONICAL.write_ipc(folder / "canonical" / "trades.arrow")
     (folder / "hftbacktest").mkdir(exist_ok=True)
     np.savez_compressed(folder / "hftbacktest" / "events.npz", data=_events())
+    np.save(folder / "hftbacktest" / "events.npy", _events())
+    (folder / "databento" / "trades.dbn").write_bytes(_dbn())
 
 
 if __name__ == "__main__":

@@ -282,6 +282,21 @@ def test_updates_before_the_first_snapshot_are_no_book(write: Write) -> None:
     accounted(result)
 
 
+def test_a_book_that_never_starts_is_said(write: Write) -> None:
+    """Where a row is a message of many levels, rows are used whose levels the engine refuses: the summary tells."""
+    deltas = _ob500([("delta", 8), ("delta", 9)])
+    result = replay(book=write("a.data", deltas))
+    assert result.counts["by_input"]["book"]["events_rejected"] == {"before_snapshot": 4}
+    assert "all of 4 left out: 4 before snapshot" in result.summary()
+    started = replay(book=write("b.data", _ob500([("snapshot", 7), ("delta", 8)])))
+    assert "events of book" not in started.summary()
+
+
+def test_a_recording_without_the_kind_asked_for_says_what_it_has(write: Write) -> None:
+    line = '1723161256419684465 {"stream":"btcusdt@aggTrade","data":{"e":"aggTrade","s":"BTCUSDT"}}\n'
+    assert "no rows of this kind (1 of others)" in replay(trades=write("btcusdt_20240808", line)).summary()
+
+
 def test_a_missed_delete_is_repaired_and_counted(write: Write) -> None:
     result = of_book(write, SEED + level(1, "bid", 103, 1) + level(1, "ask", 104, 1))
     assert (result.counts["repaired_books"], result.counts["levels_removed"]) == (1, 1)

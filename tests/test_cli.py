@@ -579,3 +579,36 @@ def test_estimates_of_tapes_and_replays(tmp_path: Path) -> None:
 
 def test_estimates_of_too_little(trades: Path) -> None:
     assert_one_line(toxmid("components", "--trades", trades, "--to", "2025-10-10T00:00:10"), "too few")
+
+
+@pytest.mark.skipif(sys.platform in ("darwin", "win32"), reason="file names are text there")
+def test_a_file_whose_name_is_no_text(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff_trades.csv"))
+    path.write_text(tape(20))
+    assert CliRunner().invoke(cli, ["replay", "--trades", str(path), "--out", str(tmp_path / "out")]).exit_code == 0
+    assert CliRunner().invoke(cli, ["report", str(tmp_path / "out")]).exit_code == 0
+    assert "\\udcff_trades.csv" in (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+
+
+def test_what_comes_through_a_pipe_is_refused(tmp_path: Path) -> None:
+    """It had been taken for an empty file, with exit code 0."""
+    reading, writing = os.pipe()
+    os.write(writing, tape(20).encode())
+    os.close(writing)
+    try:
+        command = [sys.executable, "-m", "toxmid", "replay", "--trades", f"/dev/fd/{reading}"]
+        command += ["--out", str(tmp_path / "out")]
+        result = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=300, pass_fds=[reading]
+        )
+    finally:
+        os.close(reading)
+    assert_one_line(result, "a pipe or device, not a file")
+    assert not (tmp_path / "out").exists()
+
+
+def test_inspect_tells_in_json_what_does_not_go_together(trades: Path, tmp_path: Path) -> None:
+    later = tmp_path / "binance-futures_trades_2025-10-13_BTCUSDT.csv"
+    later.write_text(tape(1).replace("17600", "17603"))
+    files = json.loads(toxmid("inspect", "--json", trades, later).stdout)
+    assert all("has no files of 2025-10-11, 2025-10-12" in file["pairing_problems"][0] for file in files)

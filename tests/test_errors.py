@@ -55,3 +55,9 @@ def test_base_is_no_builtin_by_itself() -> None:
     """To catch what toxmid raises on purpose is not to catch everything."""
     assert not issubclass(ToxmidError, ValueError | OSError)
     assert not issubclass(ValueError, ToxmidError)
+
+
+def test_a_strange_file_name_is_one_line_of_text() -> None:
+    assert str(DataError("cut", file="a\nb.csv", row=2)) == "'a\\nb.csv', row 2: cut"
+    assert str(DataError("cut", file="\udcff.csv")).encode() == b"'\\udcff.csv': cut"
+    assert str(DataError("cut", file="ü 1.csv")) == "ü 1.csv: cut"

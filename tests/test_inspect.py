@@ -15,7 +15,7 @@ from toxmid.convert import convert
 from toxmid.errors import FileError, ParameterError
 from toxmid.inspect import find_instrument, inspect_files, pair_inspected
 from toxmid.instrument import Instrument
-from toxmid.readers import Tape, open_tape
+from toxmid.readers import Tape, TapeWarning, open_tape
 from toxmid.readers.files import GUNZIP
 
 HEADER = "exchange,symbol,timestamp,local_timestamp,id,side,price,amount\n"
@@ -327,3 +327,25 @@ def test_whose_a_file_is_that_cannot_be_read_to_its_end(tmp_path: Path) -> None:
     assert result.failed
     assert (result.instrument.venue, result.instrument.symbol) == ("binance-futures", "BTCUSDT")
     assert "--allow-partial" in str(result.error)
+
+
+def test_every_sample_can_be_inspected(samples: Path) -> None:
+    with pytest.warns(TapeWarning, match=r"passed over.*: trades\.txt$"):
+        inspections = inspect_files(samples)
+    tapes = [result for result in inspections if result.path.name != "truth.parquet"]  # what no tape shows
+    assert [str(result.error) for result in tapes if result.failed] == []
+    assert all(len(result.formats) == 1 for result in tapes)
+    assert all(result.kinds or result.markets for result in tapes)
+
+
+def test_nothing_is_said_of_a_market_that_was_not_seen(tmp_path: Path) -> None:
+    pl.DataFrame({"timestamp": [1], "open": [2.0]}).write_parquet(tmp_path / "candles.parquet")
+    (result,) = inspect_files(tmp_path / "candles.parquet")
+    assert "found 'timestamp', 'open'" in str(result.error)
+    assert not {"instrument", "units", "clock"} & set(result.to_text().split())
+    assert (result.to_dict()["units"], result.to_dict()["clock"]) == (None, None)
+
+
+def test_units_of_a_market_that_nobody_knows(samples: Path) -> None:
+    (result,) = inspect_files(samples / "lobster" / "ABCD_2012-06-21_34200000_57600000_message_2.csv")
+    assert result.to_dict()["units"] == "price and size: as the file has them; sizes are taken as base coin"

@@ -96,6 +96,13 @@ def test_manifest_is_sorted_json_without_nan(tmp_path: Path) -> None:
     assert list(entries) == sorted(entries)
 
 
+def test_a_file_name_that_is_no_text_is_kept(tmp_path: Path) -> None:
+    """File systems take any bytes; Python stands them in its text as lone surrogates."""
+    name = "/tapes/\udcff_trades.csv"
+    save(tmp_path / "out", *frames(), manifest(note=name))
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text(encoding="utf-8"))["note"] == name
+
+
 # --- what stands in the way -------------------------------------------------------------------------------------------
 
 

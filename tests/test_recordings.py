@@ -58,3 +58,14 @@ def test_a_recording_replays_through_the_core(shared_data: Path) -> None:
     assert counts["crossed_books"] == 0
     assert result.bars["depth_bid"].drop_nulls().len() > 300
     assert (result.bars["spread_bps"].drop_nulls() > 0).all()
+
+
+def test_state_goes_over_midnight_as_if_there_were_one_file(shared_data: Path, tmp_path: Path) -> None:
+    """The second day begins without a snapshot: its book is that of the first."""
+    days = [shared_data / "hftbacktest-raw" / f"cm_btcusd_perp_{day}.gz" for day in (20240808, 20240809)]
+    joined = tmp_path / "cm_btcusd_perp_20240808.gz"
+    joined.write_bytes(b"".join(day.read_bytes() for day in days))
+    apart, together = (toxmid.replay(trades=files, book=files, quotes=files) for files in (days, joined))
+    assert apart.bars.equals(together.bars)
+    assert apart.bars.filter(pl.col("ts").dt.day() == 9)["depth_bid"].null_count() == 0
+    assert apart.counts["sequence_gaps"] == 0

@@ -279,3 +279,30 @@ def test_parse_time_keeps_microseconds(moment):
 def test_probable_unit():
     assert [probable_unit(NS // 10**k) for k in (0, 3, 6, 9)] == ["ns", "us", "ms", "s"]
     assert probable_unit(0) is None
+
+
+@pytest.mark.parametrize("index", [["ts"], ["ts", "side"]])
+def test_what_pandas_keeps_in_its_index_is_a_column(tape, index):
+    assert canonical(tape.to_pandas().set_index(index), "trades").equals(canonical(tape, "trades"))
+    assert canonical(tape.to_pandas().set_index(index, drop=False), "trades").equals(canonical(tape, "trades"))
+
+
+@pytest.mark.parametrize("zone", ["+05:30", "America/New_York", "Mars/Olympus"])
+def test_a_time_zone_is_no_part_of_a_time(tape, zone):
+    table = tape.to_arrow()
+    zoned = table.set_column(4, "ts", table["ts"].cast(pa.timestamp("ns", zone)))
+    assert canonical(zoned, "trades").equals(canonical(tape, "trades"))
+
+
+def test_decimals_of_any_width(tape):
+    table = tape.to_arrow()
+    wide = table.set_column(3, "price", table["price"].cast(pa.decimal128(30, 4)).cast(pa.decimal256(50, 4)))
+    assert canonical(wide, "trades").equals(canonical(tape, "trades"))
+
+
+def test_a_table_that_is_none_is_an_error_of_ours(tape):
+    table = tape.to_arrow()
+    with pytest.raises(DataError, match="two columns have one name"):
+        canonical(table.append_column("price", table["price"]), "trades")
+    with pytest.raises(DataError, match="not a table of typed columns"):
+        canonical(tape.to_pandas().assign(price=pd.Series(["x", 1.0, 2.0], dtype=object)), "trades")

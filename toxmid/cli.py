@@ -108,10 +108,13 @@ def inspect(files: Sequence[str], symbol: str | None, format: str | None, as_jso
     inspections = inspect_files(list(files), instrument=_of_symbol(None, symbol), format=format)
     pairing = pair_inspected(inspections, format=format, symbol=symbol)
     if as_json:
-        facts = [inspection.to_dict() | {"used_for": pairing.of(inspection.path)} for inspection in inspections]
+        problems = {"pairing_problems": list(pairing.problems) if len(inspections) > 1 else []}
+        facts = [
+            inspection.to_dict() | {"used_for": pairing.of(inspection.path)} | problems for inspection in inspections
+        ]
         click.echo(json.dumps(facts, indent=2, ensure_ascii=False))
     else:
-        together = [pairing.to_text()] if len(inspections) > 1 else []
+        together = [text] if len(inspections) > 1 and (text := pairing.to_text()) else []
         click.echo("\n\n".join([*(inspection.to_text(verbose=verbose) for inspection in inspections), *together]))
     if any(inspection.failed for inspection in inspections):
         sys.exit(BAD_DATA)

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from toxmid import output
 from toxmid.disk import naming, whole
-from toxmid.errors import DataError, FileError, ParameterError
+from toxmid.errors import FileError, ParameterError
 from toxmid.grids import Grids
 from toxmid.instrument import Instrument
 from toxmid.prefetch import beside, prefetched
@@ -206,7 +206,7 @@ def _tables(
     tape: Tape, rows_per_group: int, schema: dict[str, pl.DataType], grids: Grids, labels: dict[str, str]
 ) -> Iterator[pa.Table | None]:
     """Row groups to write; None where one has a column that those before it lacked, and nothing more."""
-    for index, group in enumerate(_groups(_in_order(tape), rows_per_group)):
+    for index, group in enumerate(_groups(tape.frames(ordered=True), rows_per_group)):
         if not group.schema.keys() <= schema.keys():
             schema |= group.schema
             if index:
@@ -229,36 +229,13 @@ def _writer(file: Any, schema: pa.Schema) -> pq.ParquetWriter:
     return pq.ParquetWriter(file, schema, compression=packed, use_dictionary=words, write_page_checksum=True)
 
 
-def _in_order(tape: Tape) -> Iterator[pl.DataFrame]:
-    """Frames of a tape, after a look at their times."""
-    last: int | None = None
-    row = 0
-    for frame in tape.frames():
-        if not frame.height:
-            continue
-        ts = frame["ts"].to_physical()
-        before = ts.shift(1, fill_value=ts[0] if last is None else last)
-        back = ts < before
-        if back.any():
-            index = int(back.arg_max() or 0)
-            raise DataError(
-                f"time goes back in the {tape.kind}",
-                file=str(tape.paths[0]) if len(tape.paths) == 1 else None,
-                row=row + index,
-                column="ts",
-                found=str(frame["ts"][index]),
-                expected="rows by time; sorting puts them so",
-            )
-        last = ts[-1]
-        row += frame.height
-        yield frame
-
-
 def _groups(frames: Iterator[pl.DataFrame], rows: int) -> Iterator[pl.DataFrame]:
     """The same rows, cut every `rows` rows wherever the pieces of the source end."""
     held: list[pl.DataFrame] = []
     count = 0
     for frame in frames:
+        if not frame.height:
+            continue
         held.append(frame)
         count += frame.height
         if count < rows:

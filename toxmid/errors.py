@@ -51,7 +51,8 @@ class ToxmidError(Exception):
         super().__init__(self._sentence())
 
     def _sentence(self) -> str:
-        where = [self.file] if self.file is not None else []
+        # A name may hold what breaks a line, or bytes that are no text.
+        where = [self.file if self.file.isprintable() else repr(self.file)] if self.file is not None else []
         where += [f"row {self.row}"] if self.row is not None else []
         where += [f"column {self.column}"] if self.column is not None else []
         what = [f"found {_shown(self.found)}"] if self.found is not None else []

@@ -121,6 +121,11 @@ class Inspection:
         """Whether the file cannot be read."""
         return self.error is not None
 
+    @property
+    def _is_known(self) -> bool:
+        """Whether so much was seen of one market that its units can be told."""
+        return not self.markets and (bool(self.kinds) or self.instrument.symbol is not None)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return {
@@ -128,7 +133,7 @@ class Inspection:
             "formats": list(self.formats),
             "clock": self.clock,
             "unpacked_by": self.unpacked_by,
-            "units": _units(self.instrument),
+            "units": _units(self.instrument) if self._is_known else None,
             "instrument": self.instrument.to_dict(),
             "markets": [market.to_dict() for market in self.markets],
             "kinds": [kind.to_dict() for kind in self.kinds],
@@ -152,7 +157,7 @@ class Inspection:
             yield "unpacked by", [self.unpacked_by] if self.unpacked_by is not None else []
         if self.markets:
             yield "instruments", _market_lines(self.markets)
-        elif self.formats:
+        elif self._is_known:
             yield "instrument", _instrument_lines(self.instrument)
             yield "units", [_units(self.instrument)]
         if self.clock is not None:
@@ -281,7 +286,7 @@ class Pairing:
 
     def to_text(self) -> str:
         """A market and day per paragraph, a file per line."""
-        lines = ["together"]
+        lines = ["together"] if self.jobs or self.problems else []
         for job in self.jobs:
             lines.append(f"  {job.name}")
             lines += [f"    {kind:<14} {path}" for kind, files in job.files.items() for path in files]
@@ -339,8 +344,12 @@ def _look(head: Head, instrument: Instrument | None, format: str | None) -> Insp
     try:
         held = formats[0].kinds(head)
         if not held:
+            known = dataclasses.replace(known, clock=None)
             raise FileError(
-                "its columns are those of no table we know", file=str(head.path), expected="trades, book, quotes, ..."
+                "its columns are those of no table we know",
+                file=str(head.path),
+                found=list(formats[0].columns_of(head)),
+                expected="trades, book, quotes, ...",
             )
         for kind in held:
             tape = open_tape(head.path, kind, format=format or known.formats[0], instrument=instrument)
@@ -561,6 +570,8 @@ def _market_lines(markets: Sequence[Market]) -> list[str]:
 
 
 def _units(instrument: Instrument) -> str:
+    if instrument.origin["inverse"] == "unknown":
+        return "price and size: as the file has them; sizes are taken as base coin"
     if instrument.inverse:
         return f"price: quote currency; size: contracts of {instrument.unit:g} quote, turned into base coin"
     if not instrument.quotes_base_coin:
@@ -605,10 +616,12 @@ def _iso(ns: int) -> str:
 def _duration(ns: int) -> str:
     """Three figures in the unit that fits.
 
-    >>> _duration(5_100_000), _duration(86_400 * 10**9), _duration(-1_260_000_000)
-    ('5.1 ms', '24 h', '-1.26 s')
+    >>> _duration(5_100_000), _duration(86_400 * 10**9), _duration(-1_260_000_000), _duration(999_999_999)
+    ('5.1 ms', '24 h', '-1.26 s', '1 s')
     """
+    if abs(ns) >= 72 * 3600 * 10**9:
+        return f"{ns / (24 * 3600 * 10**9):,.1f} d"
     for unit, size in (("h", 3600 * 10**9), ("min", 60 * 10**9), ("s", 10**9), ("ms", 10**6), ("us", 10**3)):
-        if abs(ns) >= size:
+        if abs(ns) >= 0.9995 * size:  # what three figures round to a whole one
             return f"{ns / size:.3g} {unit}"
     return f"{ns} ns"

@@ -396,7 +396,8 @@ def _fill(partial: Path, tables: Mapping[str, pl.DataFrame], manifest: Manifest)
             file.write(packed.getbuffer())
             file.flush()
             _to_disk(file.fileno())
-    with (partial / MANIFEST).open("w", encoding="utf-8", newline="\n") as file:
+    # Bytes of a file name that are no text become escapes of JSON, which give the same name back.
+    with (partial / MANIFEST).open("w", encoding="utf-8", errors="backslashreplace", newline="\n") as file:
         json.dump(manifest, file, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
         file.write("\n")
         file.flush()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import glob as globbing
-import os
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,8 +15,7 @@ from toxmid import output
 from toxmid.errors import DataError, FileError, ParameterError
 from toxmid.instrument import Instrument
 from toxmid.merging import INPUTS, formats_by_input, input_of
-from toxmid.readers import _SUFFIXES as TAPE_SUFFIXES
-from toxmid.readers import Source, TapeWarning, open_tape, recognise
+from toxmid.readers import Source, TapeWarning, named_entries, open_tape, recognise, tapes_among
 from toxmid.readers.base import Format, Identity
 from toxmid.readers.files import Head, read_head
 from toxmid.schema import KINDS, Kind
@@ -199,8 +197,8 @@ def tapes_of(source: Source) -> list[Path]:
     FileError
         There is none.
     """
-    entries = [source] if isinstance(source, str | os.PathLike) else list(source)
-    paths = list(dict.fromkeys(path for entry in entries for path in _expand(Path(entry).expanduser())))
+    entries = named_entries(source)
+    paths = list(dict.fromkeys(path for entry in entries for path in _expand(entry)))
     if not paths:
         raise FileError("no file that may be a tape", found=[str(entry) for entry in entries])
     return paths
@@ -208,8 +206,8 @@ def tapes_of(source: Source) -> list[Path]:
 
 def _expand(path: Path) -> Iterator[Path]:
     if path.is_dir():
-        tapes = (file for file in sorted(path.rglob("*")) if file.suffix in TAPE_SUFFIXES)
-        yield from (file for file in tapes if not _is_hidden(file, path) and not output.is_output(file.parent))
+        files = (file for file in sorted(path.rglob("*")) if not _is_hidden(file, path))
+        yield from tapes_among((file for file in files if not output.is_output(file.parent)), path)
     elif path.exists() or not globbing.has_magic(str(path)):
         yield path
     else:
@@ -252,7 +250,7 @@ def _looks(path: Path, choices: _Choices, symbol: str | None, keep_bad: bool) ->
             return []
         kind = _TARDIS_KINDS[name["type"]]
         identity = Identity(name["venue"], name["symbol"])
-        return [_Found(path, f"tardis-{name['type']}", (kind,), identity, _label(path, kind), named=True)]
+        return [_Found(path, f"tardis-{name['type']}", (kind,), identity, _label(path, (kind,)), named=True)]
 
 
 def _looks_well(path: Path, choices: _Choices, symbol: str | None) -> list[_Found]:
@@ -296,7 +294,7 @@ def _look(head: Head, wanted: Sequence[Kind], names: Sequence[str] | None, symbo
         if not _holds(symbol, head, format_, kinds[0]):
             return None
         identity = Identity(identity.venue, symbol)
-    return _Found(path, format_.name, kinds, identity, _label(path, kinds[0], name, symbol), named)
+    return _Found(path, format_.name, kinds, identity, _label(path, kinds, name, symbol), named)
 
 
 def _fitting(head: Head, names: Sequence[str] | None) -> list[tuple[Format, str]]:
@@ -336,7 +334,7 @@ def _without_rows(path: Path, wanted: Sequence[Kind]) -> _Found | None:
     if kind not in wanted:
         return None
     identity = Identity(name["venue"], name["symbol"])
-    return _Found(path, f"tardis-{name['type']}", (kind,), identity, _label(path, kind), named=True)
+    return _Found(path, f"tardis-{name['type']}", (kind,), identity, _label(path, (kind,)), named=True)
 
 
 def _identity_by_name(path: Path, symbol: str | None) -> Identity:
@@ -352,16 +350,23 @@ def _identity_by_name(path: Path, symbol: str | None) -> Identity:
     return Identity(name["venue"], name["symbol"])
 
 
-def _label(path: Path, kind: Kind, format: str | None = None, symbol: str | None = None) -> str:
-    """The day or month of a file."""
-    dates = {date for match in _DATE.finditer(path.name) if (date := _date(match)) is not None}
-    if len(dates) == 1:
-        return dates.pop()
+def _label(path: Path, kinds: Sequence[Kind], format: str | None = None, symbol: str | None = None) -> str:
+    """The day or month of a file: from its name, else from the first row of the first of these kinds that has one."""
+    named = _date_in_name(path)
+    if named is not None:
+        return named
     instrument = None if symbol is None else Instrument(symbol=symbol)
-    for frame in open_tape(path, kind, format=format, instrument=instrument).frames():
-        if frame.height:
-            return str(frame["ts"].dt.date()[0])
+    for kind in kinds:
+        for frame in open_tape(path, kind, format=format, instrument=instrument).frames():
+            if frame.height:
+                return str(frame["ts"].dt.date()[0])
     raise DataError("neither the name nor a row says which day this is", file=str(path))
+
+
+def _date_in_name(path: Path) -> str | None:
+    """The day or month in the name of a file, where it is one."""
+    dates = {date for match in _DATE.finditer(path.name) if (date := _date(match)) is not None}
+    return dates.pop() if len(dates) == 1 else None
 
 
 def _date(match: re.Match[str]) -> str | None:
@@ -397,6 +402,7 @@ def _jobs(files: Sequence[_Found]) -> list[Job]:
     for file in files:
         month = file.label[:7]
         groups.setdefault(month if month in months else file.label, []).append(file)
+    _join_undated(groups)
     jobs = [
         Job(identity.symbol or "", label, _by_kind(label, group), identity.venue) for label, group in groups.items()
     ]
@@ -405,12 +411,26 @@ def _jobs(files: Sequence[_Found]) -> list[Job]:
     return usable
 
 
+def _join_undated(groups: dict[str, list[_Found]]) -> None:
+    """Files without a date in their names may go on for days. One that makes no job by itself, as the liquidations of a
+    recorder that began a day after its trades, joins the files of this kind that began last before it, or next."""
+    undated = {
+        label: all(_date_in_name(file.path) is None for file in files) for label, files in sorted(groups.items())
+    }
+    starting = {label: any(_STARTING_KINDS & set(file.kinds) for file in groups[label]) for label in undated}
+    hosts = [label for label in undated if undated[label] and starting[label]]
+    for label in [label for label in undated if undated[label] and not starting[label]]:
+        before = [host for host in hosts if host < label]
+        if hosts:
+            groups[before[-1] if before else hosts[0]] += groups.pop(label)
+
+
 def _with_reference(jobs: Sequence[Job], name: str, files: Sequence[Path], format: str | None) -> list[Job]:
     """The jobs with the files of another venue, each where its day is."""
     by_label: dict[str, list[Path]] = {}
     labels = {job.label for job in jobs}
     for path in files:
-        label = _label(path, "trades", format)
+        label = _label(path, ("trades",), format)
         label = label if label in labels else label[: len("2024-08")]
         if label not in labels:
             warnings.warn(f"{path}: of a day without a tape, and passed over", TapeWarning, stacklevel=3)

@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, cast, get_args
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 
 from toxmid.errors import DataError, ParameterError
 from toxmid.instrument import Instrument
@@ -405,19 +406,58 @@ def _fields(kind: Kind) -> tuple[Field, ...]:
 
 
 def as_frame(table: Any) -> pl.DataFrame:
+    """Any table as a polars frame; what pandas keeps in a named index is a column like others."""
     if isinstance(table, pl.DataFrame):
         return table
     if isinstance(table, pl.LazyFrame):
         collected = table.collect()
         assert isinstance(collected, pl.DataFrame)
         return collected
-    if hasattr(table, "__arrow_c_stream__"):
-        return pl.DataFrame(table)
-    raise DataError(
-        "not a table",
-        found=type(table).__name__,
-        expected="polars, pyarrow, pandas, or an object with __arrow_c_stream__",
-    )
+    if not hasattr(table, "__arrow_c_stream__"):
+        raise DataError(
+            "not a table",
+            found=type(table).__name__,
+            expected="polars, pyarrow, pandas, or an object with __arrow_c_stream__",
+        )
+    named = [name for name in getattr(getattr(table, "index", None), "names", ()) if name is not None]
+    levels = [name for name in named if name not in table.columns]
+    try:
+        return from_arrow(pa.table(table.reset_index(level=levels) if levels else table))
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"not a table of typed columns: {one_line(error)}", found=type(table).__name__) from None
+
+
+def from_arrow(table: pa.Table | pa.RecordBatch) -> pl.DataFrame:
+    """Arrow as polars takes it: a time zone is a way to show a time and no part of it, and polars does not know them
+    all; nor does it know decimals of 256 bits.
+
+    Raises
+    ------
+    DataError
+        Two columns have one name.
+    """
+    names = table.schema.names
+    twice = [name for index, name in enumerate(names) if name in names[:index]]
+    if twice:
+        raise DataError("two columns have one name", column=twice[0], found=names)
+    for index, field in enumerate(table.schema):
+        if pa.types.is_timestamp(field.type) and field.type.tz not in (None, "UTC"):
+            known: pa.DataType = pa.timestamp(field.type.unit, "UTC")
+        elif pa.types.is_decimal256(field.type):
+            known = pa.float64()
+        else:
+            continue
+        table = table.set_column(index, field.name, table.column(index).cast(known))
+    frame = pl.from_arrow(table)
+    assert isinstance(frame, pl.DataFrame)
+    return frame
+
+
+def one_line(error: BaseException) -> str:
+    """First line of what a library says; some add advice about their own options."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def _present(table: Any, kind: Kind) -> list[tuple[Field, pl.Series]]:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["summarise"]
 
 _MOST_EPISODES = 8
+_NO_ROWS = "none: the files hold no rows"
 _TEN_SECONDS = 10 * 10**9
 _NOUNS = (("bars", "bar"), ("buckets", "bucket"), ("events", "episode"))
 
@@ -52,13 +53,26 @@ def _count(table: pl.DataFrame, noun: str) -> str:
 def _nothing(replay: Replay) -> str:
     """Why there is not one bar."""
     if not replay.counts["rows_read"]:
-        return "none: the files hold no rows"
+        others = replay.counts["rows_of_other_kinds"]
+        return f"none: the files hold no rows of this kind ({others:,} of others)" if others else _NO_ROWS
     return "none: every row was left out" if not replay.counts["rows_used"] else "none: no bar ended"
 
 
 def _rejected(replay: Replay) -> str:
     reasons = ", ".join(f"{n:,} {reason.replace('_', ' ')}" for reason, n in replay.counts["rejected"].items())
     return f"; left out: {reasons}" if reasons else "; none left out"
+
+
+def _events_left_out(replay: Replay) -> list[tuple[str, str]]:
+    """What the engine refused of inputs of which a row gives many events, where no row stands for it."""
+    lines = []
+    for name, entry in replay.counts.get("by_input", {}).items():
+        refused = {reason: n for reason, n in entry["events_rejected"].items() if n and reason not in entry["rejected"]}
+        if refused:
+            reasons = ", ".join(f"{n:,} {reason.replace('_', ' ')}" for reason, n in refused.items())
+            share = "all" if not entry["events_used"] else f"{sum(refused.values()):,}"
+            lines.append((f"events of {name}", f"{share} of {entry['events']:,} left out: {reasons}"))
+    return lines
 
 
 def _largest(replay: Replay) -> pl.DataFrame:
@@ -129,6 +143,7 @@ def summarise(replay: Replay) -> str:
         ("market", _market(replay)),
         ("period", f"{_moment(first)} to {_moment(last)} UTC" if bars.height else _nothing(replay)),
         ("rows", f"{replay.counts['rows_read']:,} read, {replay.counts['rows_used']:,} used{_rejected(replay)}"),
+        *_events_left_out(replay),
         ("tables", ", ".join(_count(getattr(replay, table), noun) for table, noun in _NOUNS)),
         ("regimes", ", ".join(f"{name} {n / bars.height:.1%}" for name, n in sorted(regimes.items())) or "none"),
         ("episodes", kinds),

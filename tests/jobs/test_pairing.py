@@ -201,3 +201,28 @@ def test_a_table_that_names_no_market_is_an_error(tmp_path: Path, samples: Path)
 def test_symbols_become_names_of_folders() -> None:
     assert Job("BTC/USD:PERP", "2024-08-05", {}, "okex-swap").market == "okex-swap_BTC-USD-PERP"
     assert Job("BTC", "2024-08", {}).market == "BTC"
+
+
+def test_the_day_is_that_of_the_first_row_of_any_kind(samples: Path, tmp_path: Path) -> None:
+    """A file of records may hold a book and no trade."""
+    shutil.copy(samples / "databento" / "mbp-10.csv.gz", tmp_path)
+    (job,) = pair_files(tmp_path)
+    assert job.label == "2023-12-25"
+
+
+@pytest.mark.parametrize(("trades", "liquidations"), [("26", "27"), ("27", "26")])
+def test_files_without_dates_may_go_on_for_days(tmp_path: Path, trades: str, liquidations: str) -> None:
+    """A recorder writes its first liquidation a day after its first trade."""
+    for kind, day in (("trades", trades), ("liquidations", liquidations)):
+        ts = pl.Series("ts", [f"2025-01-{day}T12:00:00"]).str.to_datetime(time_unit="ns", time_zone="UTC")
+        row = pl.DataFrame([ts]).with_columns(price=1.0, size=1.0, side=1, symbol=pl.lit("BTCUSDT"))
+        row.write_parquet(tmp_path / f"recorded_{kind}.parquet")
+    (job,) = pair_files(tmp_path)
+    assert (job.label, sorted(job.files)) == (f"2025-01-{trades}", ["liquidations", "trades"])
+
+
+def test_files_with_dates_belong_to_their_days(tapes: Path) -> None:
+    names = f"*trades_{DAYS[0]}_AAA*", f"*liquidations_{DAYS[1]}_AAA*"
+    sources = [next(tapes.glob(name)) for name in names]
+    with pytest.warns(TapeWarning, match="liquidations only and is left out"):
+        assert [sorted(job.files) for job in pair_files(sources)] == [["trades"]]

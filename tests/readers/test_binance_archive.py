@@ -182,3 +182,8 @@ def test_real_candles_are_no_tape(shared_data):
     for read in (read_trades, read_quotes, read_liquidations):
         with pytest.raises(FileError, match="candles"):
             read(shared_data / "binance-archive" / "BTCUSD_PERP-1m-2025-10-10.zip")
+
+
+def test_where_nobody_says_who_was_the_maker_nobody_knows_who_bought(write):
+    rows = "".join(ROW.format(number, 20, 1, flag) for number, flag in enumerate(("true", "", "false")))
+    assert read_trades(write("AVAXUSDT-aggTrades-1.csv", AGG + rows))["side"].to_list() == [-1, 0, 1]

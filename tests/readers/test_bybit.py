@@ -6,7 +6,7 @@ import gzip
 
 import pytest
 
-from toxmid.errors import DataError
+from toxmid.errors import DataError, FileError
 from toxmid.readers import open_tape, read_book, read_trades
 
 
@@ -67,3 +67,24 @@ def test_real_book(shared_data):
     assert tape.counts == {"rows_read": 50, "rows_used": 50}
     assert frame.filter("snapshot").height == 1000
     assert frame["ts"].is_sorted()
+
+
+def test_messages_that_are_no_book(write):
+    levels = '{"s":"A","b":[["1","2"]],"a":[],"u":1}'
+    good = f'{{"topic":"orderbook.500.A","type":"snapshot","ts":1760130960100,"data":{levels}}}\n'
+    tape = open_tape(write("a.data", good + good.replace("orderbook.500", "publicTrade")), "book")
+    assert tape.frame().height == 1
+    assert tape.counts == {"rows_read": 2, "rows_used": 1, "other_kinds": 1}
+    with pytest.raises(DataError, match="not a message of a book") as caught:
+        read_book(write("b.data", good + good.replace("snapshot", "reset")))
+    assert (caught.value.row, caught.value.column, caught.value.found) == (2, "type", "reset")
+
+
+def test_a_last_message_without_newline_is_whole_if_its_braces_close(write):
+    levels = '{"s":"A","b":[["1","2"]],"a":[],"u":1}'
+    good = f'{{"topic":"orderbook.500.A","type":"snapshot","ts":1760130960100,"data":{levels}}}'
+    last = good.replace("snapshot", "delta").replace('"2"', '"3"').replace('"u":1', '"u":2')
+    assert read_book(write("a.data", f"{good}\n{last}"))["size"].to_list() == [2.0, 3.0]
+    for cut in range(1, len(last)):
+        with pytest.raises(FileError, match="the last line has no end"):
+            read_book(write("b.data", f"{good}\n{last[:cut]}"))

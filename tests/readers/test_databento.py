@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from toxmid.errors import FileError
-from toxmid.readers import open_tape, read_book, read_quotes, read_trades
+from toxmid.readers import open_tape, read_book, read_quotes, read_trades, recognise
 from toxmid.readers.databento import _Orders
+from toxmid.readers.files import read_head
 
 RECV = 1_703_545_200_000_000_000
 
@@ -25,6 +26,30 @@ def test_trades(samples):
     assert frame["ts"].to_physical()[0] == RECV + 2
     assert frame["ts_event"].to_physical()[0] == RECV + 1
     assert tape.instrument.symbol == "ESH4"
+
+
+def test_binary_encoding_gives_what_its_csv_gives(samples):
+    pytest.importorskip("databento_dbn")
+    binary, text = (samples / "databento" / name for name in ("trades.dbn", "trades.csv.gz"))
+    assert read_trades(binary).equals(read_trades(text))
+    assert open_tape(binary, "trades").instrument.symbol == "ESH4"
+
+
+def test_quotes_that_stood_before_each_trade(samples):
+    path = samples / "databento" / "tbbo.csv.gz"
+    assert read_trades(path).select("price", "size", "side").rows() == [(4800.25, 5.0, -1), (4800.5, 2.0, 1)]
+    assert read_quotes(path).select("bid", "bid_size").rows() == [(4800.25, 24.0), (4800.25, 19.0)]
+
+
+def test_ten_levels(samples):
+    tape = open_tape(samples / "databento" / "mbp-10.csv.gz", "book")
+    frame = tape.frame().with_columns(pl.col("ts").to_physical())  # a datetime of Python has no nanoseconds
+    first = frame.filter(frame["ts"] == frame["ts"][0])
+    assert (first.height, first["snapshot"].all()) == (20, True)
+    assert sorted(first.filter(pl.col("side") == 1)["price"])[0] == 4798.0
+    gone = frame.filter(frame["ts"] == frame["ts"][-1])
+    assert gone.select("side", "size", "snapshot").unique().rows() == [(1, 0.0, False)]
+    assert sorted(gone["price"]) == [4798.0 + 0.25 * n for n in range(7)]
 
 
 def test_quotes_and_trades_of_one_file(samples):
@@ -188,3 +213,35 @@ class TestBinary:
 
     def test_plain_gzip_of_csv_needs_no_package(self, samples):
         assert gzip.decompress((samples / "databento" / "trades.csv.gz").read_bytes()).startswith(b"ts_recv")
+
+
+@pytest.mark.parametrize("name", ["trades", "mbp-1", "tbbo", "mbp-10", "mbo"])
+def test_prices_as_integers_are_what_they_are_as_decimals(samples, write, name):
+    """The vendor's CSV has them so unless decimals are asked for: times 1e9, with 2^63 - 1 where there is none."""
+    text = gzip.decompress((samples / "databento" / f"{name}.csv.gz").read_bytes()).decode()
+    header, *rows = (line.split(",") for line in text.splitlines())
+    places = [index for index, column in enumerate(header) if column == "price" or "_px_" in column]
+    for row in rows:
+        for index in places:
+            row[index] = row[index].replace(".", "").lstrip("0") or str(2**63 - 1)
+    path = write(f"{name}.csv", "".join(",".join(row) + "\n" for row in [header, *rows]))
+    plain = samples / "databento" / f"{name}.csv.gz"
+    for kind in recognise(read_head(plain))[0].tables:
+        assert open_tape(path, kind).frame().equals(open_tape(plain, kind).frame()), kind
+
+
+def test_round_prices_without_decimals_are_decimals(samples, write):
+    text = gzip.decompress((samples / "databento" / "trades.csv.gz").read_bytes()).decode()
+    for price in ("4800.250000000", "4800.500000000"):
+        text = text.replace(price, "4800")
+    assert read_trades(write("a.csv", text))["price"].to_list() == [4800.0] * 3
+
+
+def test_a_time_that_is_undefined(samples, write):
+    text = gzip.decompress((samples / "databento" / "trades.csv.gz").read_bytes()).decode()
+    undefined = str(2**64 - 1)
+    tape = open_tape(write("a.csv", text.replace(f"{RECV + 2},", f"{undefined},")), "trades")
+    assert tape.frame()["price"].to_list() == [4800.5, 4800.5]
+    assert tape.counts == {"rows_read": 3, "rows_used": 2, "no_time": 1}
+    frame = read_trades(write("b.csv", text.replace(f",{RECV + 1},", f",{undefined},")))
+    assert frame["ts_event"].to_physical()[0] == frame["ts"].to_physical()[0] == RECV + 2

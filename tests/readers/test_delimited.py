@@ -131,6 +131,18 @@ def test_errors_in_the_text_are_located(write):
         ('"buy"', '"bought"', "not a side"),
         ('[side]\nb = "buy"\ns = "sell"\n"?" = "unknown"', "", r"\[side\] must say"),
         ("[columns]", "[columnz]", "unknown key"),
+        ('";"', '""', "not a separator"),
+        ('";"', '";;"', "not a separator"),
+        ('";"', '"→"', "not a separator"),
+        ('";"', "5", "separator is no text"),
+        ('kind = "trades"', 'kind = "trades"\nvenue = 7', "venue is no text"),
+        ('kind = "trades"', 'kind = "trades"\nsymbol = ["a"]', "symbol is no text"),
+        ('kind = "trades"', 'kind = "trades"\nheader = "tpqd"', "header is no list of names"),
+        ('kind = "trades"', 'kind = "trades"\nheader = [1, 2]', "header is no list of names"),
+        ('"px"', "5", "not the name of a column"),
+        ('"px"', '["px"]', "not the name of a column"),
+        ('"px"', '"qty"', "one column of the file for two"),
+        ('"buy"', "{x = 1}", "not a side"),
     ],
 )
 def test_errors_in_the_description(write, old, new, message):

@@ -5,11 +5,15 @@ from __future__ import annotations
 import bz2
 import gzip
 import io
+import lzma
+import os
 import random
+import tarfile
 import threading
 import warnings
 import zipfile
 import zlib
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -30,11 +34,19 @@ def library(request, monkeypatch):
     monkeypatch.setattr(files, "inflating", isal_zlib)
 
 
-def zstd(data: bytes) -> bytes:
+def framed(data: bytes, codec: str) -> bytes:
     sink = pa.BufferOutputStream()
-    with pa.CompressedOutputStream(sink, "zstd") as stream:
+    with pa.CompressedOutputStream(sink, codec) as stream:
         stream.write(data)
     return sink.getvalue().to_pybytes()
+
+
+def zstd(data: bytes) -> bytes:
+    return framed(data, "zstd")
+
+
+def lz4(data: bytes) -> bytes:
+    return framed(data, "lz4")
 
 
 def zipped(data: bytes, names: tuple[str, ...] = ("tape.csv",)) -> bytes:
@@ -50,9 +62,9 @@ def text_of(path, **kwargs) -> bytes:
 
 
 PACKINGS = pytest.mark.parametrize(
-    "pack", [lambda data: data, gzip.compress, zstd, zipped], ids=["plain", "gzip", "zstd", "zip"]
+    "pack", [lambda data: data, gzip.compress, zstd, lz4, zipped], ids=["plain", "gzip", "zstd", "lz4", "zip"]
 )
-STREAMS = pytest.mark.parametrize("pack", [gzip.compress, zstd], ids=["gzip", "zstd"])
+STREAMS = pytest.mark.parametrize("pack", [gzip.compress, zstd, lz4], ids=["gzip", "zstd", "lz4"])
 
 
 @PACKINGS
@@ -189,7 +201,7 @@ def test_byte_order_mark_is_no_data(write):
 @pytest.mark.parametrize("names", [(), ("a.csv", "b.csv")])
 def test_a_zip_holds_one_file(write, names):
     path = write("tape.zip", zipped(TEXT, names))
-    with pytest.raises(FileError, match=r"zip must hold one file|unknown format"):
+    with pytest.raises(FileError, match=r"zip must hold one file|zip that holds no file"):
         read_head(path)
 
 
@@ -210,11 +222,65 @@ def test_web_page_under_the_name_of_a_tape(write, page, pack):
 
 
 @pytest.mark.parametrize(
-    "content", [bz2.compress(TEXT), b"a,b\n\0\0\0\n", "é,b\n".encode("latin-1"), "a,b\n".encode("utf-16")]
+    ("content", "what"),
+    [
+        (b"a,b\n\0\0\0\n", "zero byte"),
+        (b"\0\0\0\n", "unknown format"),
+        ("é,b\n".encode("latin-1"), "UTF-8"),
+        ("a,b\n".encode("utf-16"), "UTF-16"),
+        ("a,b\n".encode("utf-32"), "UTF-32"),
+        (b"a,b\r1,2\r3,4\r", "carriage returns alone"),
+        (bz2.compress(TEXT), "bzip2"),
+        (lzma.compress(TEXT), "packed with xz"),
+        (gzip.compress(gzip.compress(TEXT)), "gzip data, packed once more"),
+        (zipped(gzip.compress(TEXT)), "gzip data, packed once more"),
+        (gzip.compress(zipped(TEXT)), "a zip, packed once more"),
+        (b"\xff\xff\xff\xff\x10\0\0\0", "Arrow IPC stream"),
+        (b"%PDF-1.7\n", "a PDF"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS"),
+    ],
 )
-def test_neither_text_nor_container(write, content):
-    with pytest.raises(FileError, match=r"unknown format|UTF-8|zero byte"):
+def test_neither_text_nor_container(write, content, what):
+    with pytest.raises(FileError, match=what):
         read_head(write("tape.csv", content))
+
+
+def test_an_encrypted_zip_is_named(write):
+    data = bytearray(zipped(TEXT))
+    data[6] |= 1  # the flag stands in the header of the member and in the directory at the end
+    data[data.rindex(b"PK\x01\x02") + 8] |= 1
+    with pytest.raises(FileError, match="the zip is encrypted"):
+        read_head(write("tape.zip", bytes(data)))
+
+
+def test_a_program_in_front_of_a_zip_is_no_text(write):
+    with pytest.raises(FileError, match=r"not text|zero byte|unknown format"):
+        read_head(write("tape.zip", b"MZ junk" + zipped(TEXT)))
+
+
+def test_an_archive_of_many_files_is_named(write):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        member = tarfile.TarInfo("a_trades.csv")
+        member.size = len(TEXT)
+        archive.addfile(member, io.BytesIO(TEXT))
+    with pytest.raises(FileError, match="a tar archive"):
+        read_head(write("tape.tar.gz", buffer.getvalue()))
+
+
+def test_what_can_be_read_once_only_is_refused(tmp_path):
+    """Its first bytes would be gone when its rows are read; and a pipe that nobody writes to never ends."""
+    os.mkfifo(tmp_path / "a_trades.csv")
+    with pytest.raises(FileError, match="a pipe or device"):
+        read_head(tmp_path / "a_trades.csv")
+    reading, writing = os.pipe()
+    os.write(writing, TEXT[:100])
+    os.close(writing)
+    try:
+        with pytest.raises(FileError, match="a pipe or device"):
+            read_head(Path(f"/dev/fd/{reading}"))
+    finally:
+        os.close(reading)
 
 
 def test_missing_file(tmp_path):

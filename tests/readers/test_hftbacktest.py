@@ -124,3 +124,11 @@ def test_time_of_another_unit(save):
     array["local_ts"] //= 1000
     with pytest.raises(DataError, match="looks like microseconds"):
         read_trades(save(array))
+
+
+def test_prices_in_single_precision(save):
+    book = (SNAPSHOT | BUY, 99.0, 5.0), (DEPTH | BUY, 99.5, 2.0), (CLEAR | BUY, 0.0, 0.0)
+    rows = events(*book, (TRADE | SELL, 99.5, 1.0))
+    single = rows.astype([("ev", "u8"), ("exch_ts", "i8"), ("local_ts", "i8"), ("px", "f4"), ("qty", "f4")])
+    assert read_book(save(single)).equals(read_book(save(rows, "b.npz")))
+    assert read_trades(save(single)).equals(read_trades(save(rows, "b.npz")))

@@ -114,3 +114,12 @@ def test_real_books(shared_data, name, levels):
         quotes = tape.frame()
     assert tape.counts["rows_read"] == tape.counts["rows_used"] + 1
     assert (quotes["bid"] < quotes["ask"]).all()
+
+
+@pytest.mark.parametrize("number", [-4, 0, 8])
+def test_a_type_that_is_none_is_no_halt(pair, number):
+    message, _ = pair
+    message.write_text(message.read_text().rstrip("\n") + f"\n34300,{number},1,1,2238100,1\n")
+    tape = open_tape(message, "trades")
+    tape.frame()
+    assert (tape.counts["halts"], tape.counts["unknown_types"]) == (1, 1)

@@ -93,6 +93,37 @@ def test_same_file_twice(folder):
         read_trades([folder, folder / "x_trades_2025-10-1.csv"])
 
 
+def test_a_link_to_a_file_is_the_file(folder):
+    (folder / "again_trades.csv").symlink_to(folder / "x_trades_2025-10-1.csv")
+    with pytest.raises(FileError, match="given twice"):
+        read_trades([folder / "x_trades_2025-10-1.csv", folder / "again_trades.csv"])
+
+
+@pytest.mark.parametrize("source", ["", ["x_trades.csv", ""]])
+def test_an_empty_name_is_not_the_folder_one_is_in(folder, monkeypatch, source):
+    monkeypatch.chdir(folder)
+    with pytest.raises(FileError, match="the name of a file is empty"):
+        read_trades(source)
+
+
+def test_a_link_to_nothing_in_a_folder_is_no_gap(folder):
+    (folder / "x_trades_2025-10-3.csv").symlink_to(folder / "gone.csv")
+    with pytest.raises(FileError, match="no such file") as caught:
+        read_trades(folder)
+    assert caught.value.file == str(folder / "x_trades_2025-10-3.csv")
+
+
+def test_endings_in_capitals(folder):
+    (folder / "x_trades_2025-10-2.csv").rename(folder / "x_trades_2025-10-2.CSV")
+    assert ids(folder) == ["1", "2", "10"]
+
+
+def test_what_a_folder_holds_besides_tapes_is_told(folder):
+    (folder / "x_trades_2025-10-11.txt").write_text(day(11))
+    with pytest.warns(TapeWarning, match=r"passed over.*: x_trades_2025-10-11\.txt$"):
+        assert ids(folder) == ["1", "2", "10"]
+
+
 def test_empty_file_is_an_empty_tape(write):
     path = write("x_trades.csv", "")
     with pytest.warns(TapeWarning, match="is empty"):
@@ -104,6 +135,13 @@ def test_empty_file_is_an_empty_tape(write):
 @pytest.mark.parametrize("name", ["tardis-trades", "tardis"])
 def test_format_by_name(write, name):
     assert read_trades(write("a.csv", trades(2)), format=name).height == 2
+
+
+def test_a_format_whose_name_begins_another_name(samples):
+    path = samples / "okx" / "ETH-USDT-SWAP-trades-2025-10-10.zip"
+    assert read_trades(path, format="okx-trades").height == 2
+    with pytest.raises(DataError, match="okx-trades, okx-trades-old"):
+        read_trades(path, format="okx")
 
 
 def test_format_that_does_not_fit(write):
@@ -159,7 +197,7 @@ def test_every_format_has_a_sample_and_every_sample_is_read(samples):
             tape.frame()
             assert sum(tape.counts.values()) == 2 * tape.counts["rows_read"], (path, kind)
     missing = {format_.name for format_ in FORMATS} - seen
-    assert missing == {"binance-delivery-bookTicker", "binance-futures-liquidationSnapshot", "databento-mbp-10"}
+    assert missing == {"binance-delivery-bookTicker", "binance-futures-liquidationSnapshot"}
 
 
 def test_samples_are_what_their_program_writes(samples, tmp_path):
@@ -185,7 +223,10 @@ def test_an_instrument_given_is_the_instrument_used(write):
 
 
 def test_real_folder_of_ten_instruments(shared_data):
-    with pytest.raises(DataError, match="two instruments"):
+    with (
+        pytest.warns(TapeWarning, match="passed over.*: hyperliquid_forced_flow_timeline.json$"),
+        pytest.raises(DataError, match="two instruments"),
+    ):
         read_trades(shared_data / "crash-2025-10-10")
     chosen = Instrument(venue="coinbase", symbol="UNI-USD")
     tape = open_tape(str(shared_data / "crash-2025-10-10" / "coinbase_*.csv.gz"), "trades", instrument=chosen)

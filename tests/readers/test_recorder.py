@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import polars as pl
 import pytest
 
 from toxmid.errors import DataError
 from toxmid.instrument import Instrument
-from toxmid.readers import open_tape, read_liquidations
+from toxmid.readers import open_tape, read_liquidations, read_trades
 from toxmid.replay import replay
+
+SECOND = 10**9
 
 
 def test_liquidations(samples):
@@ -96,3 +99,19 @@ def test_both_files_are_of_one_market(samples, shared_data, write):
     both = replay(trades=real / "binance_trades.csv", liquidations=real / "binance.csv", **span)
     assert both.counts["by_input"]["liquidations"]["rows_used"] > 20
     assert both.counts["rows_read"] == both.counts["rows_used"] + both.counts["rows_rejected"]
+
+
+@pytest.mark.parametrize("symbol", ["BTCUSDT", "ETHUSDT", "SOLUSDT", "DOGEUSDT"])
+def test_real_prices_fall_where_longs_are_liquidated(shared_data, symbol):
+    """A venue's word for a side may be the position's; the tape itself tells. Over the minute before, on average."""
+    folder, market = shared_data / "recorder", Instrument(symbol=symbol)
+    trades = read_trades(folder / "binance_trades.csv", instrument=market)
+    forced = read_liquidations(folder / "binance.csv", instrument=market, sort=True)
+    times, at = (frame["ts"].to_physical().to_numpy() for frame in (trades, forced))
+    logs = trades["price"].log().to_numpy()
+    now, before = (np.searchsorted(times, moments, side="right") - 1 for moments in (at, at - 60 * SECOND))
+    known = (before >= 0) & (at - times[now] < 30 * SECOND) & (at - 60 * SECOND - times[before] < 30 * SECOND)
+    moves = pl.DataFrame({"side": forced["side"], "bps": 1e4 * (logs[now] - logs[before])}).filter(pl.Series(known))
+    means = dict(moves.group_by("side").agg(pl.col("bps").mean()).iter_rows())
+    assert means[-1] < -20
+    assert means[1] > 10

@@ -207,3 +207,42 @@ def test_a_level_of_a_snapshot_that_is_no_number_is_counted_by_the_core(samples,
         "bad_size": 1,
         "before_snapshot": 3,
     }
+
+
+def test_books_of_a_few_levels_are_no_updates(samples, write):
+    """They say which levels there are and not which have gone: as updates they would leave old ones standing."""
+    lines = gzip.decompress((samples / "recording" / CM).read_bytes()).decode().splitlines(keepends=True)
+    update = next(line for line in lines if "@depth@" in line)
+    few = update.replace("@depth@0ms", "@depth20@100ms")
+    assert few != update
+    tape = open_tape(write(CM, gzip.compress("".join([*lines, few]).encode())), "book")
+    before = open_tape(samples / "recording" / CM, "book")
+    assert tape.frame().equals(before.frame())
+    assert tape.counts["other_kinds"] == before.counts["other_kinds"] + 1
+
+
+TRADE = (
+    '1723161256419684465 {"stream":"btcusdt@trade","data":{"e":"trade","T":1723161257687,"s":"BTCUSDT","t":%s,'
+    '"p":"100","q":"1","m":true}}\n'
+)
+
+
+def test_where_nobody_says_who_was_the_maker_nobody_knows_who_bought(write):
+    lines = [TRADE % 1, (TRADE % 2).replace(',"m":true', ""), (TRADE % 3).replace("true", "false")]
+    assert read_trades(write("a", "".join(lines)))["side"].to_list() == [-1, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        ((TRADE % 5).replace("1723161257687", '"soon"'), "a message cannot be read"),
+        ((TRADE % 5).replace("true", '"true"'), "a message cannot be read"),
+        (TRADE.partition("{")[0] + '{"stream":"btcusdt@trade","data":' + "[" * 5000 + "\n", "nested without end"),
+    ],
+)
+def test_a_message_of_other_types_is_found(write, bad, message):
+    lines = [TRADE % number for number in range(9)]
+    lines[6] = bad
+    with pytest.raises(DataError, match=message) as caught:
+        read_trades(write("a", "".join(lines)))
+    assert caught.value.row == 7

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from toxmid.convert import convert
@@ -180,3 +182,19 @@ def test_two_files_of_which_one_has_ids(tmp_path, tape, sort):
 def test_book_of_a_frame(tmp_path):
     book = pl.DataFrame({"ts": [NS], "side": ["bid"], "price": [1.0], "size": [1.0], "snapshot": [1], "note": ["x"]})
     assert read_book(saved(book, tmp_path / "a", "parquet"))["snapshot"].to_list() == [True]
+
+
+def test_types_that_polars_does_not_know(tape, tmp_path):
+    table = tape.to_arrow()
+    strange = table.set_column(0, "ts", table["ts"].cast(pa.timestamp("ns", "+05:30")))
+    strange = strange.set_column(1, "price", table["price"].cast(pa.decimal128(20, 4)).cast(pa.decimal256(50, 4)))
+    pq.write_table(strange, tmp_path / "x_trades.parquet")
+    assert read_trades(tmp_path / "x_trades.parquet").equals(canonical(tape, "trades"))
+
+
+def test_two_columns_of_one_name(tape, tmp_path):
+    table = tape.to_arrow()
+    pq.write_table(table.append_column("price", table["price"]), tmp_path / "x_trades.parquet")
+    with pytest.raises(DataError, match="two columns have one name") as caught:
+        read_trades(tmp_path / "x_trades.parquet")
+    assert (caught.value.file, caught.value.column) == (str(tmp_path / "x_trades.parquet"), "price")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from toxmid.errors import DataError
 from toxmid.instrument import Instrument
-from toxmid.readers import open_tape, read_trades
+from toxmid.readers import SeveralInstrumentsError, open_tape, read_trades
 from toxmid.readers import tape as tape_module
 
 from .conftest import HEADER, T0, trade, trades
@@ -213,3 +213,48 @@ def test_duplicates_are_those_of_a_set(pieces, rising):
         expected.append(word is not None and word in known)
         known.add(word)
     assert found == expected
+
+
+@pytest.mark.parametrize("unnamed", [0, 1])
+def test_a_row_that_names_no_instrument_may_be_anybodys(write, unnamed):
+    rows = [trade(index, symbol="" if index == unnamed else "AVAXUSDT") for index in range(3)]
+    path = write("a_trades.csv", HEADER + "".join(rows))
+    with pytest.raises(SeveralInstrumentsError, match="two instruments"):
+        read_trades(path)
+    tape = open_tape(path, "trades", instrument=Instrument(symbol="AVAXUSDT"))
+    assert tape.frame().height == 2
+    assert tape.counts["other_instruments"] == 1
+
+
+def test_a_file_that_names_nothing_is_of_whomever_one_says(write):
+    path = write("a_trades.csv", HEADER + "".join(trade(index, symbol="") for index in range(3)))
+    assert read_trades(path).height == 3
+    assert read_trades(path, instrument=Instrument(symbol="AVAXUSDT")).height == 3
+
+
+def test_words_in_quotes_and_numbers_without(write):
+    """As R and spreadsheets write tables."""
+    header = "exchange,symbol,timestamp,local_timestamp,ask_amount,ask_price,bid_price,bid_amount\n"
+    rows = "".join(f'"binance-futures","AVAXUSDT",{T0 + i},{T0 + i},1,101,100,2\n' for i in range(3))
+    tape = open_tape(write("a_quotes.csv", header + rows), "quotes")
+    assert tape.frame().height == 3
+    assert (tape.instrument.venue, tape.instrument.symbol) == ("binance-futures", "AVAXUSDT")
+
+
+@pytest.mark.parametrize(
+    ("bad", "row", "column", "message"),
+    [
+        (trade(2, price='"1,000.5"'), 4, "price", "cannot be read .found '1,000.5', expected a number"),
+        (trade(2, price="1_000.5"), 4, "price", "cannot be read .found '1_000.5'"),
+        (trade(2, side=" buy"), 4, "side", "cannot be read .found ' buy', expected buy, sell"),
+        (trade(2, price='"20'), 4, None, "a quote is not closed on its line"),
+        (trade(2, price='2"0'), 4, None, "a quote is not closed on its line"),
+        (trade(2, price='"20\n"'), 4, None, "a quote is not closed on its line"),
+        (trade(2, price="1,000.5"), 4, None, "more fields than columns"),
+    ],
+)
+def test_what_cannot_be_read_is_found_where_it_stands(write, bad, row, column, message):
+    path = write("a_trades.csv", HEADER + trade(0) + trade(1) + bad + trade(3))
+    with pytest.raises(DataError, match=message) as caught:
+        read_trades(path)
+    assert (caught.value.file, caught.value.row, caught.value.column) == (str(path), row, column)

@@ -12,7 +12,7 @@ import glob as globbing
 import os
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -49,6 +49,7 @@ __all__ = [
     "Tape",
     "TapeWarning",
     "list_files",
+    "named_entries",
     "open_tape",
     "read",
     "read_book",
@@ -56,6 +57,7 @@ __all__ = [
     "read_quotes",
     "read_trades",
     "recognise",
+    "tapes_among",
 ]
 
 FORMATS: Final[tuple[Format, ...]] = (
@@ -78,10 +80,12 @@ _STRANGERS: Final = binance_archive.STRANGERS | hyperliquid.STRANGERS
 Source: TypeAlias = "str | os.PathLike[str] | Sequence[str | os.PathLike[str]]"
 Moment: TypeAlias = "str | int | dt.date | np.datetime64"
 
-# What may be a tape when a folder is given; checksums, notes and hidden files are not.
+# What may be a tape when a folder is given; hidden files are not, nor what stands beside tapes and is none.
 _SUFFIXES: Final = frozenset(
-    {".csv", ".gz", ".zst", ".zip", ".npz", ".npy", ".dbn", ".parquet", ".arrow", ".feather", ".ipc", ".jsonl"}
+    {".csv", ".gz", ".zst", ".lz4", ".zip", ".npz", ".npy", ".dbn", ".data", ".parquet", ".arrow", ".feather", ".ipc"}
+    | {".jsonl"}
 )
+_BESIDE: Final = frozenset({".checksum", ".part", ".lock", ".md", ".html", ".toml", ".py"})
 
 
 def read_trades(
@@ -428,7 +432,10 @@ def _of_name(head: Head, name: str) -> list[Format]:
     if name.endswith(".toml"):
         named: list[Format] = [delimited.load(Path(name).expanduser())]
     else:
-        named = [format_ for format_ in FORMATS if format_.name == name or format_.name.startswith(f"{name}-")]
+        # A name of its own is not also that of a family: "okx-trades" is not "okx-trades-old".
+        named = [format_ for format_ in FORMATS if format_.name == name] or [
+            format_ for format_ in FORMATS if format_.name.startswith(f"{name}-")
+        ]
     if not named:
         raise ParameterError("unknown format", found=name, expected=", ".join(format_.name for format_ in FORMATS))
     fitting = [format_ for format_ in named if format_.matches(head)]
@@ -487,14 +494,29 @@ def list_files(source: Source, kind: Kind | None = None) -> list[Path]:
     FileError
         Nothing there, or one file twice.
     """
-    entries = [source] if isinstance(source, str | os.PathLike) else list(source)
+    entries = named_entries(source)
     if not entries:
         raise FileError("no file was given")
-    paths = [path for entry in entries for path in _expand(Path(entry).expanduser(), kind)]
-    twice = [path for index, path in enumerate(paths) if path in paths[:index]]
+    paths = [path for entry in entries for path in _expand(entry, kind)]
+    files = [path.resolve() if path.exists() else path for path in paths]  # a link is the file that it leads to
+    twice = [path for index, path in enumerate(paths) if files[index] in files[:index]]
     if twice:
         raise FileError("the file was given twice", file=str(twice[0]))
     return paths
+
+
+def named_entries(source: Source) -> list[Path]:
+    """What a source names. Nothing is no name: as a path it would be the folder that one happens to be in.
+
+    Raises
+    ------
+    FileError
+        An empty name.
+    """
+    entries = [source] if isinstance(source, str | os.PathLike) else list(source)
+    if any(not os.fspath(entry) for entry in entries):
+        raise FileError("the name of a file is empty", expected="a file, a folder or a glob")
+    return [Path(entry).expanduser() for entry in entries]
 
 
 def _expand(path: Path, kind: Kind | None) -> list[Path]:
@@ -510,12 +532,26 @@ def _expand(path: Path, kind: Kind | None) -> list[Path]:
 
 def _of_directory(folder: Path, kind: Kind | None) -> list[Path]:
     """Tapes of a folder; where a kind is asked for, a file of no known format is an error, not a gap."""
-    tapes = [path for path in sorted(folder.iterdir(), key=_natural) if path.suffix in _SUFFIXES and path.is_file()]
+    tapes = tapes_among(sorted(folder.iterdir(), key=_natural), folder)
     if kind is not None:
         tapes = [path for path in tapes if _may_hold(read_head(path), kind)]
     if not tapes:
         raise FileError(f"no file with {kind or 'market data'} in this folder", file=str(folder))
     return tapes
+
+
+def tapes_among(paths: Iterable[Path], folder: Path) -> list[Path]:
+    """Those that may be tapes by their names; of others, but for what usually stands beside tapes, one is told."""
+    files = [path for path in paths if not (path.is_dir() or path.name.startswith("."))]
+    others = [path.name for path in files if path.suffix.lower() not in _SUFFIXES | _BESIDE]
+    if others:
+        shown = ", ".join(others[:5]) + (f" and {len(others) - 5} more" if len(others) > 5 else "")
+        warnings.warn(
+            f"{folder}: passed over, for their names do not end as those of tapes do: {shown}",
+            TapeWarning,
+            stacklevel=4,
+        )
+    return [path for path in files if path.suffix.lower() in _SUFFIXES]
 
 
 def _may_hold(head: Head, kind: Kind) -> bool:

@@ -7,6 +7,7 @@ A format is a description, one small object in the file of its family. The machi
 from __future__ import annotations
 
 import abc
+import csv
 import difflib
 import math
 import re
@@ -36,6 +37,7 @@ __all__ = [
     "code",
     "divided",
     "is_true",
+    "taker_sold",
 ]
 
 _NS_PER: Final = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
@@ -54,6 +56,11 @@ def code(column: str, codes: Mapping[str, int]) -> pl.Expr:
 def is_true(column: str) -> pl.Expr:
     """Boolean of a column of `FLAGS`: read as text, for a text "false" is truthy to a careless program."""
     return pl.col(column).replace_strict({word: word in _TRUE for word in FLAGS.categories}, return_dtype=pl.Boolean)
+
+
+def taker_sold(flag: pl.Expr) -> pl.Expr:
+    """Side of the taker from the flag that the buyer was the maker; where the flag is missing, nobody knows."""
+    return pl.when(flag).then(-1).when(~flag).then(1).otherwise(0).cast(pl.Int8)
 
 
 def divided(column: str, divisor: float) -> pl.Expr:
@@ -145,6 +152,7 @@ class Format(abc.ABC):
     name: str  # family and type, as "tardis-trades"
     tables: Mapping[Kind, Table]  # what can be read from a file of this format
     chosen = False  # whoever made the file chose what it holds: that it has no row of a kind says nothing
+    nameless = False  # some rows may not say whose they are, and are of the instrument of the file all the same
 
     @abc.abstractmethod
     def matches(self, head: Head) -> bool:
@@ -157,6 +165,10 @@ class Format(abc.ABC):
     def labelled(self) -> bool:
         """Whether every row says whose it is, so that a file may hold several instruments."""
         return True
+
+    def columns_of(self, head: Head) -> Sequence[str]:
+        """Columns of the file, as it names them."""
+        return head.header
 
     def kinds(self, head: Head) -> tuple[Kind, ...]:
         """Kinds that can be read from this very file."""
@@ -298,13 +310,14 @@ class Csv(Format):
             if self.strays and self._is_bare(head):
                 block, strays = self._without_strays(block)
             lines = parser.parse(block)
-            frame = lines.frame.with_columns(
-                clock.nanoseconds(lines.frame, self.arrival).alias("ts"),
-                clock.nanoseconds(lines.frame, self.event).alias("ts_event"),
+            rows, untimed = self.timed(lines.frame)
+            frame = rows.with_columns(
+                clock.nanoseconds(rows, self.arrival).alias("ts"),
+                clock.nanoseconds(rows, self.event).alias("ts_event"),
                 **{label: pl.col(column) for label, column in self.labels.items() if column in schema},
                 **(self.sequence if set(self.spare) <= schema.keys() else {}),
             )
-            return Lines(frame, lines.read, _told(lines.excluded, strays))
+            return Lines(frame, lines.read, _told({**lines.excluded, "no_time": untimed}, strays))
 
         how: dict[str, Any] = {"allow_partial": allow_partial, "is_whole": parser.is_whole}
         if plain is None:
@@ -317,6 +330,11 @@ class Csv(Format):
             return lines
 
         yield from map(rows, ahead(blocks(head.path, size=PLAIN_BLOCK, reusing=True, **how)))
+
+    def timed(self, frame: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+        """The rows that have a time, and how many have none. Where a format has no sign for it, a time that is missing
+        is a fault of the file."""
+        return frame, 0
 
     def _without_strays(self, block: Block) -> tuple[Block, int]:
         """The block with a blank line in place of each that is no row, and how many these are. `None` is nothing."""
@@ -454,7 +472,8 @@ class TextParser:
         frame = self._read(data, first_row)
         rows = block.lines - (first_row - block.first_row)
         if frame.height != rows:
-            raise DataError("a quote is open over several lines", file=self._file, row=first_row)
+            odd = (row for row, line in enumerate(bytes(data).split(b"\n"), first_row) if line.count(b'"') % 2)
+            raise DataError(**_OPEN_QUOTE, file=self._file, row=next(odd, first_row))
         frame = frame.with_row_index("row", first_row)
         filled = frame.filter(~pl.all_horizontal(pl.exclude("row").is_null()))
         excluded = {
@@ -488,27 +507,49 @@ class TextParser:
 
     def _locate(self, data: bytes | bytearray, first_row: int, error: Exception) -> DataError:
         """Find what the parser could not read: it names no row."""
-        width = len(self._schema)
-        for index, line in enumerate(bytes(data).split(b"\n")):
-            fields = line.decode("utf-8", "replace").split(self._separator)
-            if len(fields) > width:
-                found = fields[width:]
-                return DataError(
-                    "more fields than columns", file=self._file, row=first_row + index, found=found, expected=f"{width}"
-                )
-            for text, (name, dtype) in zip(fields, self._schema.items(), strict=False):
-                if text and pl.Series([text.strip()]).cast(dtype, strict=False)[0] is None:
-                    expected = ", ".join(dtype.categories) if isinstance(dtype, pl.Enum) else _TYPE_NAMES[dtype]
-                    return DataError(
-                        "cannot be read",
-                        file=self._file,
-                        row=first_row + index,
-                        column=name,
-                        found=text,
-                        expected=expected,
-                    )
+        for row, line in enumerate(bytes(data).split(b"\n"), first_row):
+            problem = self._problem(line.decode("utf-8", "replace"))
+            if problem is not None:
+                return DataError(problem.pop("message"), file=self._file, row=row, **problem)
         return DataError(f"cannot be read: {str(error).splitlines()[0]}", file=self._file, row=first_row)
+
+    def _problem(self, line: str) -> dict[str, Any] | None:
+        """What of a line the parser could not read, as the parts of an error."""
+        if line.count('"') % 2:
+            return _OPEN_QUOTE | {"found": line[:60]}
+        fields = next(csv.reader([line], delimiter=self._separator), [])
+        width = len(self._schema)
+        if len(fields) > width:
+            return {"message": "more fields than columns", "found": fields[width:], "expected": str(width)}
+        for text, (name, dtype) in zip(fields, self._schema.items(), strict=False):
+            if not _readable(text, dtype):
+                expected = ", ".join(dtype.categories) if isinstance(dtype, pl.Enum) else _TYPE_NAMES[dtype]
+                return {"message": "cannot be read", "column": name, "found": text, "expected": expected}
+        return None
+
+
+_OPEN_QUOTE: Final = {"message": "a quote is not closed on its line"}
+
+
+def _readable(text: str, dtype: pl.DataType) -> bool:
+    """Whether the parser takes a field; an empty one is missing, which is judged later."""
+    if not text or isinstance(dtype, pl.String):
+        return True
+    if isinstance(dtype, pl.Enum):
+        return text in dtype.categories  # blanks around a word make it another word
+    plain = text.isascii() and text.replace(".", "0", 1).isdigit() and len(text) < _SURELY_FITS
+    if plain and dtype.is_float():
+        return True
+    return pl.Series([text.strip()]).cast(dtype, strict=False)[0] is not None
+
+
+_SURELY_FITS: Final = 18  # digits of a number that any type of numbers can hold
 
 
 _UNIT_NAMES: Final = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
-_TYPE_NAMES: Final[Mapping[Any, str]] = {pl.Int64(): "an integer", pl.Float64(): "a number", pl.String(): "text"}
+_TYPE_NAMES: Final[Mapping[Any, str]] = {
+    pl.Int64(): "an integer",
+    pl.UInt64(): "an integer",
+    pl.Float64(): "a number",
+    pl.String(): "text",
+}

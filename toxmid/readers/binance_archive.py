@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
-from toxmid.readers.base import FLAGS, SIDES, TAKER, Csv, Identity, Table, code, is_true
+from toxmid.readers.base import FLAGS, SIDES, TAKER, Csv, Identity, Table, code, is_true, taker_sold
 from toxmid.readers.files import Head
 from toxmid.schema import Kind
 
@@ -29,7 +29,7 @@ _SYMBOL: Final = re.compile(
 _DELIVERY: Final = re.compile(_SYMBOL.pattern.replace("(?:_PERP|_\\d{6})?", "(?:_PERP|_\\d{6})"))
 _NOT_DELIVERY: Final = re.compile(_SYMBOL.pattern.replace("(?:_PERP|_\\d{6})?", ""))
 
-_BUYER_MAKER: Final = pl.when(is_true("is_buyer_maker")).then(-1).otherwise(1).cast(pl.Int8)
+_BUYER_MAKER: Final = taker_sold(is_true("is_buyer_maker"))
 
 
 def symbol_of(name: str) -> str | None:

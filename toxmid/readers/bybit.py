@@ -12,9 +12,10 @@ from typing import Final
 
 import polars as pl
 
+from toxmid.errors import DataError
 from toxmid.readers.base import SIDES, TAKER, Clock, Csv, Format, Identity, Lines, Table
 from toxmid.readers.files import Head, ahead, blocks
-from toxmid.readers.jsonlines import LEVELS, decode, levels, split
+from toxmid.readers.jsonlines import LEVELS, decode, is_whole, levels, split
 from toxmid.schema import Kind
 
 __all__ = ["FORMATS"]
@@ -62,9 +63,8 @@ _SPOT: Final = Csv(
     identity=_of_spot,
 )
 
-_MESSAGE: Final = pl.Struct(
-    {"type": pl.String, "ts": pl.Int64, "data": pl.Struct({"s": pl.String, "b": LEVELS, "a": LEVELS, "u": pl.Int64})}
-)
+_UPDATE: Final = pl.Struct({"s": pl.String, "b": LEVELS, "a": LEVELS, "u": pl.Int64})
+_MESSAGE: Final = pl.Struct({"topic": pl.String, "type": pl.String, "ts": pl.Int64, "data": _UPDATE})
 _TOPIC: Final = re.compile(r'\{"topic":"orderbook\.\d+\.([^"]+)"')
 
 
@@ -75,7 +75,10 @@ class OrderBook(Format):
     tables = {  # noqa: RUF012 (constant of the class)
         "book": Table(
             {name: pl.col(name) for name in ("side", "price", "size", "snapshot")},
-            excluded={"empty_messages": (pl.col("b").list.len() + pl.col("a").list.len()) == 0},
+            excluded={
+                "other_kinds": ~pl.col("topic").str.starts_with("orderbook.").fill_null(False),
+                "empty_messages": (pl.col("b").list.len() + pl.col("a").list.len()) == 0,
+            },
             expand=levels,
             whole=True,
         )
@@ -93,15 +96,29 @@ class OrderBook(Format):
 
     def lines(self, head: Head, kind: Kind, *, allow_partial: bool) -> Iterator[Lines]:
         clock = Clock(("ms",), head.path)
-        for block in ahead(blocks(head.path, allow_partial=allow_partial)):
+        for block in ahead(blocks(head.path, allow_partial=allow_partial, is_whole=is_whole)):
             messages = split(block).to_frame().with_row_index("row", block.first_row)
             frame = decode(messages, "line", _MESSAGE, head.path).unnest("data")
             times = clock.nanoseconds(frame, "ts")
+            _require_known_types(frame, head)
             frame = frame.with_columns(
                 times, times.alias("ts_event"), snapshot=pl.col("type") == "snapshot", symbol="s", number="u"
             ).with_columns(follows=pl.when(~pl.col("snapshot")).then(pl.col("u") - 1))
             excluded = {"partial_last_line": block.partial} if block.partial else {}
             yield Lines(frame, block.lines + block.partial, excluded)
+
+
+def _require_known_types(frame: pl.DataFrame, head: Head) -> None:
+    strange = frame.filter(~pl.col("type").is_in(["snapshot", "delta"]).fill_null(False))
+    if strange.height:
+        raise DataError(
+            "not a message of a book",
+            file=str(head.path),
+            row=int(strange["row"][0]),
+            column="type",
+            found=strange["type"][0],
+            expected="snapshot or delta",
+        )
 
 
 FORMATS: Final = (_TRADES, _SPOT, OrderBook())

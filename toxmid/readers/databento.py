@@ -2,7 +2,8 @@
 
 ``ts_recv`` (arrival at the vendor) is `ts`, ``ts_event`` the exchange's. On a trade ``side`` is that of the aggressor;
 elsewhere of the resting order. Sizes are contracts or shares and are left as they are. Reading DBN takes the package
-``databento-dbn`` (``pip install toxmid[databento]``), which turns it into CSV; prices come as decimals.
+``databento-dbn`` (``pip install toxmid[databento]``), which turns it into CSV; prices come as decimals. A CSV of the
+vendor's own may have them as integers x 1e-9.
 """
 
 from __future__ import annotations
@@ -11,12 +12,13 @@ import math
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
 import polars as pl
 
-from toxmid.readers.base import Csv, Identity, Lines, Table, code
+from toxmid.readers.base import Csv, Identity, Lines, Table, code, divided
 from toxmid.readers.files import Head
 from toxmid.schema import Kind
 
@@ -29,9 +31,14 @@ _SIDES: Final = pl.Enum(["A", "B", "N"])
 _SNAPSHOT: Final = 32  # flag: the record is part of a snapshot of the book
 _DOUBTFUL: Final = 4  # flag: records of the channel were lost for good, the book may be wrong
 
+_FIXED: Final = 1e9
+_LEAST_FIXED: Final = 10**6  # a price of 0.001
+_NO_PRICE: Final = 2**63 - 1
+_NO_TIME: Final = 2**64 - 1
+
 _RECORD: Final[dict[str, Any]] = {
-    "ts_recv": _I,
-    "ts_event": _I,
+    "ts_recv": pl.UInt64(),
+    "ts_event": pl.UInt64(),
     "publisher_id": _I,
     "instrument_id": pl.String(),
     "action": _ACTIONS,
@@ -65,7 +72,46 @@ def _identity(head: Head) -> Identity:
     return Identity(None, head.first_row.get("symbol") or head.first_row.get("instrument_id"))
 
 
-def _databento(name: str, dtypes: dict[str, Any], tables: dict[Kind, Table], make: type[Csv] = Csv) -> Csv:
+class _Records(Csv):
+    """Records of any schema. Those of an instrument that the file maps to no symbol have none."""
+
+    nameless = True
+
+    def timed(self, frame: pl.DataFrame) -> tuple[pl.DataFrame, int]:
+        """A record without time of arrival has no place in the tape; one without the exchange's has that of arrival."""
+        kept = frame.filter((pl.col("ts_recv") != _NO_TIME).fill_null(True))
+        event = pl.when(pl.col("ts_event") == _NO_TIME).then("ts_recv").otherwise("ts_event").alias("ts_event")
+        times = kept.with_columns(event).with_columns(pl.col("ts_recv", "ts_event").cast(pl.Int64, strict=False))
+        return times, frame.height - kept.height
+
+    def lines(self, head: Head, kind: Kind, *, allow_partial: bool) -> Iterator[Lines]:
+        fixed = _is_fixed_point(head)
+        for lines in super().lines(head, kind, allow_partial=allow_partial):
+            yield replace(lines, frame=_from_fixed_point(lines.frame)) if fixed else lines
+
+
+def _is_price(name: str) -> bool:
+    return name == "price" or (_LEVEL.fullmatch(name) is not None and "_px_" in name)
+
+
+def _is_fixed_point(head: Head) -> bool:
+    """Whether prices are integers x 1e-9, as Databento's CSV has them unless decimals were asked for (nine, then).
+
+    Other programs write a round decimal as an integer, too; but no market of this vendor trades above a million.
+    """
+    rows = (zip(head.header, line.split(","), strict=False) for line in head.lines[1:])
+    texts = [text.strip().lstrip("-") for row in rows for name, text in row if _is_price(name) and text.strip()]
+    known = [text for text in texts if text != str(_NO_PRICE)]
+    return bool(known) and all(map(str.isdigit, known)) and max(map(int, known)) >= _LEAST_FIXED
+
+
+def _from_fixed_point(frame: pl.DataFrame) -> pl.DataFrame:
+    prices = [name for name in frame.columns if _is_price(name)]
+    known = frame.with_columns(pl.when(pl.col(name) != float(_NO_PRICE)).then(pl.col(name)) for name in prices)
+    return known.with_columns(divided(name, _FIXED).alias(name) for name in prices)
+
+
+def _databento(name: str, dtypes: dict[str, Any], tables: dict[Kind, Table], make: type[Csv] = _Records) -> Csv:
     return make(
         name=f"databento-{name}",
         dtypes=_RECORD | dtypes,
@@ -172,7 +218,7 @@ class _Orders:
         return dict.fromkeys(self._levels.pop(instrument, {}), 0.0)
 
 
-class _ByOrder(Csv):
+class _ByOrder(_Records):
     """Records of single orders; the book is followed through the whole file, whatever the window."""
 
     def lines(self, head: Head, kind: Kind, *, allow_partial: bool) -> Iterator[Lines]:

@@ -51,6 +51,7 @@ _TIMES: Final[Mapping[str, tuple[pl.DataType, str]]] = {
 _DESCRIBED: Final = tuple(kind for kind in KINDS if kind not in ("depth_bands", "options"))
 _SIDES: Final = {"buy": 1, "sell": -1, "unknown": 0, "bid": 1, "ask": -1}
 _KEYS: Final = {"kind", "time", "separator", "header", "venue", "symbol", "columns", "side", "snapshot"}
+_NO_SEPARATORS: Final = ('"', "\n", "\r")
 _DISTINCT: Final[Mapping[Kind, tuple[str, ...]]] = {"liquidations": ()}
 
 
@@ -82,6 +83,7 @@ class _Description:
         strange = sorted(set(values) - _KEYS)
         if strange:
             raise self._error("unknown key", strange[0], ", ".join(sorted(_KEYS)))
+        self._check_words()
         self._kind: Kind = self._one_of("kind", _DESCRIBED)
         self._dtype, self._unit = _TIMES[self._one_of("time", tuple(_TIMES))]
         self._columns = self._checked_columns()
@@ -103,6 +105,18 @@ class _Description:
             names=tuple(header) if header is not None else None,
             bare=re.compile(".*") if header is not None else None,
         )
+
+    def _check_words(self) -> None:
+        """What is text in the file it describes must be text here."""
+        for key in ("venue", "symbol", "separator"):
+            if not isinstance(self._values.get(key, ""), str):
+                raise self._error(f"{key} is no text", self._values[key], "text")
+        separator = self._values.get("separator", ",")
+        if len(separator.encode()) != 1 or separator in _NO_SEPARATORS:
+            raise self._error("not a separator", separator, "one character of ASCII")
+        header = self._values.get("header", [])
+        if not isinstance(header, list) or not all(isinstance(name, str) for name in header):
+            raise self._error("header is no list of names", header, 'such as ["t", "px"]')
 
     def _dtypes(self) -> dict[str, pl.DataType]:
         dtypes: dict[str, pl.DataType] = {}
@@ -133,8 +147,11 @@ class _Description:
         if not isinstance(given, dict) or not given:
             raise self._error(f"[{name}] must say what the words of column {name!r} mean", given, "a table")
         if name == "snapshot":
+            lists = [given.get(value, []) for value in ("true", "false")]
+            if not all(isinstance(words, list) and all(isinstance(word, str) for word in words) for words in lists):
+                raise self._error("[snapshot] must list words", given, 'such as true = ["1"]')
             return {str(word): int(value == "true") for value in ("true", "false") for word in given.get(value, [])}
-        wrong = [meaning for meaning in given.values() if meaning not in _SIDES]
+        wrong = [meaning for meaning in given.values() if not isinstance(meaning, str) or meaning not in _SIDES]
         if wrong:
             raise self._error("not a side", wrong[0], ", ".join(_SIDES))
         return {word: _SIDES[meaning] for word, meaning in given.items()}
@@ -143,6 +160,13 @@ class _Description:
         columns = self._values.get("columns")
         if not isinstance(columns, dict):
             raise self._error("[columns] is missing", None, "canonical name = name in the file")
+        names = list(columns.values())
+        strange = [name for name in names if not isinstance(name, str)]
+        if strange:
+            raise self._error("not the name of a column", strange[0], "text")
+        twice = sorted({name for name in names if names.count(name) > 1} - {columns.get("ts_event")})
+        if twice:
+            raise self._error("one column of the file for two of the table", twice[0], None)
         fields = {field.name: field for field in TABLES[self._kind] if not field.nullable}
         strange = sorted(set(columns) - set(fields))
         if strange:

@@ -18,7 +18,7 @@ import polars as pl
 from toxmid.errors import DataError
 from toxmid.readers.base import SIDES, TAKER, Clock, Csv, Format, Identity, Lines, Table
 from toxmid.readers.files import Head, ahead, blocks
-from toxmid.readers.jsonlines import split
+from toxmid.readers.jsonlines import is_whole, split
 from toxmid.schema import Kind
 
 __all__ = ["FORMATS"]
@@ -121,7 +121,7 @@ class Messages(Format):
 
     def lines(self, head: Head, kind: Kind, *, allow_partial: bool) -> Iterator[Lines]:
         clock = Clock(("ms",), head.path)
-        for block in ahead(blocks(head.path, allow_partial=allow_partial)):
+        for block in ahead(blocks(head.path, allow_partial=allow_partial, is_whole=is_whole)):
             rows = [
                 {"row": number} | {name: trade.get(name) for name in (*_NEEDED, *_SPARE)}
                 for number, line in enumerate(split(block), block.first_row)

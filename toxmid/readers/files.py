@@ -13,6 +13,8 @@ import importlib
 import io
 import itertools
 import lzma
+import os
+import stat
 import struct
 import warnings
 import zipfile
@@ -60,12 +62,33 @@ _HEAD: Final = 1 << 16
 
 _GZIP: Final = b"\x1f\x8b"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
+_LZ4: Final = b"\x04\x22\x4d\x18"
 _DBN: Final = b"DBN"
 _NUMPY: Final = b"\x93NUMPY"
 _ZIP: Final = b"PK\x03\x04"
 _PARQUET: Final = b"PAR1"
 _ARROW: Final = b"ARROW1"
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
+# What is no tape, or packed as no vendor packs them, by its first bytes.
+_FOREIGN: Final = {
+    b"BZh": "data packed with bzip2",
+    b"\xfd7zXZ\0": "data packed with xz",
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive",
+    b"Rar!": "a rar archive",
+    b"PK\x05\x06": "a zip that holds no file",
+    _GZIP: "gzip data, packed once more",
+    _ZSTD: "zstd data, packed once more",
+    _ZIP: "a zip, packed once more",
+    b"PARE": "an encrypted Parquet file",
+    b"\xff\xff\xff\xff": "an Arrow IPC stream, not an Arrow IPC file",
+    b"FEA1": "a Feather file of version 1",
+    b"\x89HDF": "an HDF5 file",
+    b"SQLite format 3": "an SQLite database",
+    b"%PDF": "a PDF",
+    b"version https://git-lfs": "what Git LFS keeps in place of a file: it was not fetched",
+}
+_ENCRYPTED: Final = 1  # flag of a member of a zip
+_PACKED: Final = "text, gzip, zstd, lz4, a zip with one file, Parquet, Arrow, npz or DBN"
 _HTML: Final = (b"<!doctype", b"<html", b"<?xml", b"<head", b"<error")
 
 T = TypeVar("T")
@@ -171,7 +194,7 @@ def blocks(
     Parameters
     ----------
     path : Path
-        Plain text, gzip (any number of members), zstd (any number of frames) or a zip with one member.
+        Plain text, gzip (any number of members), zstd or lz4 (any number of frames) or a zip with one member.
     allow_partial : bool
         Accept a file that was cut: its last, incomplete line is dropped and counted.
     size : int
@@ -299,7 +322,7 @@ def _text_size(path: Path) -> int | None:
     first = _first_bytes(path, 4)
     if first.startswith(_ZIP):
         return _member(path).file_size
-    if first.startswith(_ZSTD):
+    if first.startswith((_ZSTD, _LZ4)):
         return None
     if not first.startswith(_GZIP):
         return packed
@@ -342,12 +365,22 @@ def _refuse_partial(path: Path, row: int, rest: bytes, allow_partial: bool) -> N
 
 def _first_bytes(path: Path, count: int) -> bytes:
     try:
+        _require_file(path)
         with path.open("rb") as file:
             return file.read(count)
+    except ToxmidError:
+        raise
     except FileNotFoundError:
         raise FileError("no such file", file=str(path)) from None
     except OSError as error:
         raise FileError(f"cannot be read: {error.strerror}", file=str(path)) from None
+
+
+def _require_file(path: Path) -> None:
+    """A tape is looked at first and read then, and its bytes are hashed: what can be read once only would lose rows."""
+    mode = path.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or path == Path(os.devnull)):
+        raise FileError("a pipe or device, not a file", file=str(path), expected="a file: it is read more than once")
 
 
 def _head_lines(text: bytes, path: Path) -> tuple[str, ...]:
@@ -355,19 +388,26 @@ def _head_lines(text: bytes, path: Path) -> tuple[str, ...]:
     if start.lstrip()[:16].lower().startswith(_HTML):
         shown = start.lstrip()[:40].decode("utf-8", "replace")
         raise FileError("a web page, not market data: the download failed", file=str(path), found=shown)
+    foreign = next((what for mark, what in _FOREIGN.items() if start.startswith(mark)), None)
+    if foreign is not None or start[257:262] == b"ustar":
+        raise FileError(f"{foreign or 'a tar archive'}", file=str(path), expected=_PACKED)
     whole = start[: start.rfind(b"\n") + 1] or start
     if start.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise FileError("text in UTF-16, as spreadsheets write it", file=str(path), expected="text in UTF-8")
+        wide = "UTF-32" if start.startswith(b"\xff\xfe\0\0") else "UTF-16"
+        raise FileError(f"text in {wide}, as spreadsheets write it", file=str(path), expected="text in UTF-8")
     if b"\0" in whole:
         row, near = _near(whole, whole.index(b"\0"))
         if row == 1:
             raise FileError("binary data of an unknown format", file=str(path), found=whole[:8])
         raise FileError("a zero byte in what was text so far", file=str(path), row=row, found=near)
     try:
-        return tuple(whole.decode("utf-8").splitlines())
+        decoded = whole.decode("utf-8")
     except UnicodeDecodeError as error:
         row, near = _near(whole, error.start)
         raise FileError("not text in UTF-8", file=str(path), row=row, found=near) from None
+    if "\n" not in decoded and decoded.count("\r") > 1:
+        raise FileError("lines that end in carriage returns alone", file=str(path), expected="line feeds")
+    return tuple(decoded.splitlines())
 
 
 def _near(text: bytes, at: int) -> tuple[int, bytes]:
@@ -460,15 +500,24 @@ def _next_member(path: Path, packed: bytes, read: Callable[[int], bytes]) -> byt
 
 
 def _zstd(path: Path) -> Iterator[bytes]:
-    with pa.OSFile(str(path)) as file, pa.CompressedInputStream(file, "zstd") as stream:
+    return _framed(path, "zstd")
+
+
+def _lz4(path: Path) -> Iterator[bytes]:
+    return _framed(path, "lz4")
+
+
+def _framed(path: Path, codec: str) -> Iterator[bytes]:
+    """All frames of a zstd or lz4 file."""
+    with pa.OSFile(str(path)) as file, pa.CompressedInputStream(file, codec) as stream:
         while True:
             try:
                 # A small piece, because a cut takes the whole piece with it in which it is found.
                 piece = stream.read(_PIECE // 16)
             except OSError as error:
                 if "Truncated" in str(error):
-                    raise _CutError("the zstd data end in the middle") from None
-                raise FileError(f"corrupt zstd data: {error}", file=str(path)) from None
+                    raise _CutError(f"the {codec} data end in the middle") from None
+                raise FileError(f"corrupt {codec} data: {error}", file=str(path)) from None
             if not piece:
                 return
             yield piece
@@ -501,7 +550,9 @@ def _member(path: Path) -> zipfile.ZipInfo:
     if len(members) != 1:
         names = [info.filename for info in members]
         raise FileError("a zip must hold one file", file=str(path), found=names, expected="one file")
+    if members[0].flag_bits & _ENCRYPTED:
+        raise FileError("the zip is encrypted", file=str(path))
     return members[0]
 
 
-_UNPACK: Final = {_GZIP: _gzip, _ZSTD: _zstd, _ZIP: _zip}
+_UNPACK: Final = {_GZIP: _gzip, _ZSTD: _zstd, _LZ4: _lz4, _ZIP: _zip}

@@ -16,7 +16,7 @@ import polars as pl
 from toxmid.errors import DataError
 from toxmid.readers.base import FLAGS, Clock, Csv, Format, Identity, Lines, Table, code, is_true
 from toxmid.readers.files import Block, Head, ahead, blocks
-from toxmid.readers.jsonlines import split
+from toxmid.readers.jsonlines import is_whole, split
 from toxmid.schema import Kind
 
 __all__ = ["FORMATS", "STRANGERS"]
@@ -90,7 +90,7 @@ class NodeFills(Format):
     def lines(self, head: Head, kind: Kind, *, allow_partial: bool) -> Iterator[Lines]:
         clock = Clock(("ns",), head.path)
         exchange = Clock(("ms",), head.path)
-        for block in ahead(blocks(head.path, allow_partial=allow_partial)):
+        for block in ahead(blocks(head.path, allow_partial=allow_partial, is_whole=is_whole)):
             frame = _frame(block, head)
             frame = frame.with_columns(clock.nanoseconds(frame, "time").alias("ts"))
             frame = frame.with_columns(

@@ -97,9 +97,10 @@ class Messages(Format):
                 .cast(pl.Int8),
             },
             excluded={
-                "other_kinds": pl.col("type") < _VISIBLE,
+                "other_kinds": pl.col("type").is_between(1, _VISIBLE - 1),
                 "not_market_trades": pl.col("type") == _CROSS,
-                "halts": pl.col("type") >= _HALT,
+                "halts": pl.col("type") == _HALT,
+                "unknown_types": ~pl.col("type").is_between(1, _HALT).fill_null(False),
             },
             base_coin=True,
         )

@@ -66,7 +66,8 @@ class plain:  # noqa: N801 (used as a function)
         if len(head.lines) < 2 or set(names) != known or len(format_.units) != 1:
             return None
         first = dict(zip(names, head.lines[1].split(format_.separator), strict=False))
-        if not all(0 < len(first.get(column, "").encode()) < LONGEST_WORD for column in labels):
+        words = [first.get(column, "") for column in labels]
+        if not all(0 < len(word.encode()) < LONGEST_WORD and '"' not in word for word in words):
             return None
         factor = _NS_PER[format_.units[0]]
         time = ("time", (factor, -(-MIN_NS // factor), MAX_NS // factor))

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import polars as pl
 
-from toxmid.readers.base import FLAGS, SIDES, TAKER, Csv, Identity, Lines, Table, is_true
+from toxmid.readers.base import FLAGS, SIDES, TAKER, Csv, Identity, Lines, Table, is_true, taker_sold
 from toxmid.readers.files import Head
 from toxmid.schema import Kind
 
@@ -113,7 +113,7 @@ _TRADES: Final = Csv(
             {
                 "price": pl.col("price"),
                 "size": pl.col("qty"),
-                "side": pl.when(is_true("is_buyer_maker")).then(-1).otherwise(1).cast(pl.Int8),
+                "side": taker_sold(is_true("is_buyer_maker")),
                 "id": pl.col("agg_id"),
             },
             distinct=("symbol", "agg_id"),

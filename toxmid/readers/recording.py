@@ -14,9 +14,9 @@ from typing import Any, Final
 import polars as pl
 
 from toxmid.errors import DataError
-from toxmid.readers.base import Clock, Format, Identity, Lines, Table, code
+from toxmid.readers.base import Clock, Format, Identity, Lines, Table, code, taker_sold
 from toxmid.readers.files import Block, Head, ahead, blocks
-from toxmid.readers.jsonlines import LEVELS, decode, levels, split
+from toxmid.readers.jsonlines import LEVELS, decode, is_whole, levels, split
 from toxmid.schema import Kind
 
 __all__ = ["FORMATS"]
@@ -68,12 +68,13 @@ class Recording(Format):
 
     name = "hftbacktest-raw"
     chosen = True  # streams
+    nameless = True  # a REST snapshot of the book
     tables = {  # noqa: RUF012 (constant of the class)
         "trades": Table(
             {
                 "price": _number("p"),
                 "size": _number("q"),
-                "side": pl.when("m").then(-1).otherwise(1).cast(pl.Int8),  # m: the buyer was the maker
+                "side": taker_sold(pl.col("m")),  # m: the buyer was the maker
                 "id": pl.col("t").cast(pl.String),
             },
             # Prints of the insurance fund and of auto-deleveraging happen at prices the market never saw.
@@ -126,7 +127,7 @@ class Recording(Format):
     def lines(self, head: Head, kind: Kind, *, allow_partial: bool) -> Iterator[Lines]:
         clock = Clock(("us", "ns"), head.path)
         book = _Book()
-        for block in ahead(blocks(head.path, allow_partial=allow_partial)):
+        for block in ahead(blocks(head.path, allow_partial=allow_partial, is_whole=is_whole)):
             messages, other = _messages(block, kind, head)
             decoded = _decode(messages, kind, head)
             frame = decoded.with_columns(
@@ -161,7 +162,7 @@ def _messages(block: Block, kind: Kind, head: Head) -> tuple[pl.DataFrame, int]:
             found=text[index][:60],
             expected="<time> <JSON>",
         )
-    wanted = pl.col("json").str.extract(r'^\{"stream":"[^"@]*@([A-Za-z]+)') == _STREAMS[kind][0]
+    wanted = pl.col("json").str.extract(r'^\{"stream":"[^"@]*@([A-Za-z]+)(?:@|")') == _STREAMS[kind][0]
     if kind == "book":
         wanted = wanted.fill_null(False) | pl.col("json").str.starts_with('{"lastUpdateId"')
     messages = frame.filter(wanted)

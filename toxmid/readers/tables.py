@@ -17,7 +17,7 @@ from toxmid.errors import DataError, FileError, ToxmidError
 from toxmid.instrument import Instrument
 from toxmid.readers.base import Format, Identity, Lines, Table
 from toxmid.readers.files import Head
-from toxmid.schema import KINDS, TABLES, Kind, canonical
+from toxmid.schema import KINDS, TABLES, Kind, canonical, from_arrow, one_line
 
 __all__ = ["FORMATS"]
 
@@ -56,7 +56,7 @@ class Columnar(Format):
             return Identity(instrument["venue"], instrument["symbol"], found, facts.get("grids", {}))
         # A table of options is of many; whose each row is, is part of it.
         labels = ("venue",) if "options" in self.kinds(head) else ("venue", "symbol")
-        present = [name for name in labels if name in self._names(head)]
+        present = [name for name in labels if name in self.columns_of(head)]
         if not present:
             return Identity()
         first, _ = next(self._batches(head), (pl.DataFrame(), {}))
@@ -69,7 +69,7 @@ class Columnar(Format):
         facts = self._facts(head)
         if facts is not None:
             return (facts["kind"],)
-        names = set(self._names(head))
+        names = set(self.columns_of(head))
         fitting = [kind for kind in KINDS if {field.name for field in TABLES[kind] if not field.optional} <= names]
         named = [kind for kind in fitting if re.search(kind, head.path.name)]
         if named or "options" in fitting:
@@ -117,13 +117,20 @@ class Columnar(Format):
                 raise ValueError(facts["kind"])
             return facts
 
-    def _names(self, head: Head) -> list[str]:
+    def columns_of(self, head: Head) -> list[str]:
         with self._opened(head) as file, self._believing(head):
-            return list(file.schema_arrow.names if self._container == "parquet" else file.schema.names)
+            return self._names_in(file)
+
+    def _names_in(self, file: Any) -> list[str]:
+        return list(file.schema_arrow.names if self._container == "parquet" else file.schema.names)
 
     def _batches(self, head: Head, kind: Kind | None = None) -> Iterator[tuple[pl.DataFrame, dict[str, str]]]:
         """Pieces of the file, of which only what the kind needs is read, and labels that the file says once for all."""
         with self._opened(head) as file, self._believing(head):
+            names = self._names_in(file)
+            twice = [name for index, name in enumerate(names) if name in names[:index]]
+            if twice:
+                raise DataError("two columns have one name", file=str(head.path), column=twice[0], found=names)
             if isinstance(file, pa.parquet.ParquetFile):
                 yield from self._groups(file, kind)
             else:
@@ -160,15 +167,13 @@ class Columnar(Format):
         except ToxmidError:
             raise
         except (pa.ArrowException, pl.exceptions.PolarsError, OSError, ValueError, KeyError, TypeError) as error:
-            raise FileError(f"{what} {self._container} file: {error}", file=str(head.path)) from None
+            raise FileError(f"{what} {self._container} file: {one_line(error)}", file=str(head.path)) from None
 
 
 def _frame(table: pa.Table | pa.RecordBatch) -> pl.DataFrame:
     """A piece of a file as a frame, once it is sure that what it says of its own buffers is so: polars believes it."""
     table.validate(full=True)
-    frame = pl.from_arrow(table)
-    assert isinstance(frame, pl.DataFrame)
-    return frame
+    return from_arrow(table)
 
 
 def _constants(group: Any) -> dict[str, str]:

@@ -228,13 +228,13 @@ class Tape:
     def _of_instrument(self, frame: pl.DataFrame, file: Opened) -> pl.DataFrame:
         """Rows of the instrument; others are an error, or are counted out if the user said which one is meant."""
         for label in ("venue", "symbol"):
-            wanted = getattr(self.instrument, label)
-            if wanted is None or label not in frame.columns:
-                continue
-            foreign = (frame[label] != wanted).fill_null(False)
+            wanted = getattr(self.instrument, label) or None
+            if label not in frame.columns or (wanted is None and self.kind == "options"):
+                continue  # summaries of options are of many
+            foreign = self._foreign(frame[label], wanted, file)
             if not foreign.any():
                 continue
-            self._others |= dict.fromkeys(frame[label].filter(foreign).unique().to_list())
+            self._others |= dict.fromkeys(name or "" for name in frame[label].filter(foreign).unique())
             if self.instrument.origin[label] != "given":
                 index = int(foreign.arg_max() or 0)
                 raise SeveralInstrumentsError(
@@ -247,6 +247,16 @@ class Tape:
                 )
             frame = self._without(frame, "other_instruments", foreign)
         return frame
+
+    @staticmethod
+    def _foreign(names: pl.Series, wanted: str | None, file: Opened) -> pl.Series:
+        """Rows of another instrument. Where some rows of a file are named, one without a name may be anybody's."""
+        if wanted is None:
+            return names.is_not_null() & (names != "")
+        unnamed = names.is_null() | (names == "")
+        if file.format.nameless or unnamed.all():
+            return ~unnamed & (names != wanted)
+        return unnamed | (names != wanted)
 
     def _in_base_coin(self, rows: pl.DataFrame, table: Table, file: Opened) -> pl.DataFrame:
         """Sizes in base coin, and for trades of an inverse market the lots they were quoted in."""

@@ -85,7 +85,7 @@ def write_report(
         If the file cannot be written.
     """
     text = render_report(bars, buckets, events, manifest, truth=truth, sections=sections)
-    output.write_whole(path, text.encode("utf-8"))
+    output.write_whole(path, text.encode("utf-8", "backslashreplace"))  # bytes of file names that are no text
     return Path(path).resolve()
 
 
