@@ -110,7 +110,8 @@ def test_excess_impact(kinds: tuple[str, ...]) -> None:
     moves[60:] = 1e4 * np.log(mid[60:] / mid[:-60])
     np.testing.assert_allclose(numbers(bars, "impact_bps"), moves, rtol=1e-9, atol=1e-9)
     volumes = np.array([math.fsum(volume[max(i - 59, 0) : i + 1]) for i in range(volume.size)])
-    expected = excess_impact(ends, moves, volumes, params.stress_excess, window=15, lag=2)
+    began = ends[int(np.isfinite(mid).argmax())]
+    expected = excess_impact(ends, moves, volumes, params.stress_excess, began, window=15, lag=2)
     np.testing.assert_allclose(numbers(bars, "excess_impact"), expected, rtol=1e-6, atol=1e-9)
     assert np.nanmax(expected) > params.stress_excess
     per_volume = np.divide(np.abs(moves), volumes, out=np.full(volumes.size, NAN), where=volumes > 0)

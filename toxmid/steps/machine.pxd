@@ -478,8 +478,8 @@ cdef inline void _fill_row(Machine *m, double spread, double move, double units_
     r.reference_bps = m.implied.reference_gap
     r.reference_mid = exp(1e-4 * m.others.centre) if m.others.half == m.others.half else NAN
     r.reference_width_bps = m.others.half
-    r.credibility = m.implied.credibility
-    r.memory = 60.0 * m.flow.half_life / m.implied.credibility
+    r.credibility = m.implied.credibility if m.implied.value == m.implied.value else NAN
+    r.memory = 60.0 * m.flow.half_life / r.credibility
     r.weighted_mid = touch_weighted_mid(t)
     r.sign_acf_1 = signs_correlation(&m.signs, 0)
     r.sign_acf_10 = signs_correlation(&m.signs, 1)
