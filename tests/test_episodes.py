@@ -131,7 +131,8 @@ def test_where_there_was_no_mid_nobody_knows_how_far_it_moved() -> None:
     side = np.where(np.arange(900) % 2, 1, -1)
     calm = pl.DataFrame({"ts": seconds + 1, "price": 100.0 + 0.01 * side, "size": 1.0, "side": side})
     forced = pl.DataFrame({"ts": seconds[450:460] + 2, "price": 99.0, "size": 40.0, "side": -1})
-    result = replay(trades=pl.concat([calm, forced], how="vertical_relaxed").sort("ts"), quotes=quotes, liquidations=forced)
+    trades = pl.concat([calm, forced], how="vertical_relaxed").sort("ts")
+    result = replay(trades=trades, quotes=quotes, liquidations=forced)
     cascade = result.events.filter(kind="liquidation_cascade").row(0, named=True)
     assert (cascade["side"], cascade["liq_volume"]) == (-1, 400.0)
     assert cascade["volume"] > 400.0

@@ -94,7 +94,17 @@ def follow(track: float, y: float, budget: float) -> float:
 
 def implied(rows: Seconds) -> Floats:
     """1e4 ln(implied mid); NaN until ready."""
+    return implied_and_minutes(rows)[0]
+
+
+def credible_minutes(rows: Seconds) -> Floats:
+    """By how much the credible clock advances in each second: normal minutes of trading at credible prices."""
+    return implied_and_minutes(rows)[1]
+
+
+def implied_and_minutes(rows: Seconds) -> tuple[Floats, Floats]:
     n = len(rows.mid)
+    clock = np.zeros(n)
     known = norms(rows)
     start = int(np.argmax(np.isfinite(rows.mid)))
     out = np.full(n, np.nan)
@@ -139,6 +149,7 @@ def implied(rows: Seconds) -> Floats:
             supported = credible
         if t <= start + 300:
             continue  # the tracks follow, but not enough is known to say anything
+        clock[t] = min(minutes, 1 / 60) / rho**2
         lead = (1 - 1 / 3) * (0.4 + 0.6 * back) * (credible - supported)
         out[t] = supported + min(max(lead, -2.5 * thirty), 2.5 * thirty)
-    return out
+    return out, clock

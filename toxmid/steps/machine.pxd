@@ -981,6 +981,7 @@ cdef inline int machine_liquidation(Machine *m, int64_t ts, int side, double pri
     feed_record(&m.feed, side, coins)
     m.blind = False
     m.branching.prints += 1
+    coins -= m.flow.told_again                  # what was inferred of it stands in a row already
     m.flow.liq_total += coins
     m.sums.blind = m.clock.blind = False        # from now on the feed is known to be there
     if side > 0:
