@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference.implied import implied, seconds_of_trades
+from reference.implied import Seconds, half_width, implied, seconds_of_trades
 
 import toxmid
 from toxmid.simulate import simulate
@@ -158,6 +158,24 @@ def test_reference_holds_the_value_in_its_corridor(cascade: toxmid.Simulation) -
     assert (alone["implied_mid"].to_numpy()[calm] == both["implied_mid"].to_numpy()[calm]).mean() > 0.95
 
 
+@pytest.mark.parametrize("quoted", [False, True], ids=["trades", "quotes"])
+def test_the_interval_equals_its_definition(cascade: toxmid.Simulation, quoted: bool) -> None:
+    """Around the implied mid in log price: spread, gap, the widest and fastest of the last minutes, age of prints."""
+    tape = cascade.trades
+    bars = toxmid.replay(trades=tape, quotes=cascade.quotes if quoted else None).bars
+    arrays = [tape[name].to_numpy() for name in ("price", "side", "size")]
+    rows = seconds_of_trades(tape["ts"].to_physical().to_numpy(), *arrays)
+    if quoted:
+        columns = [bars[name].fill_null(np.nan).to_numpy() for name in ("spread_bps", "buy_volume", "sell_volume")]
+        rows = Seconds(bps(bars["mid"]), columns[0], np.zeros(bars.height), *columns[1:])
+    gap = bps(bars["implied_mid"]) - bps(bars["mid"])
+    expected = half_width(rows, gap)
+    for name, sign in (("implied_lo", -1), ("implied_hi", 1)):
+        got = sign * (bps(bars[name]) - bps(bars["implied_mid"]))
+        np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-6)
+    assert np.nanmax(expected) > 20 * np.nanmedian(expected[300:420])
+
+
 def test_the_interval_stays_wide_after_a_torn_market(cascade: toxmid.Simulation) -> None:
     """What the last minutes were like is remembered for minutes, whatever the spread is now; in calm it is narrow."""
     bars = toxmid.replay(trades=cascade.trades, quotes=cascade.quotes).bars
@@ -213,10 +231,7 @@ def test_the_cascade_of_october_2025(shared_data: Path, coin: str) -> None:
 
     def ratio(window: str) -> float:
         rows = bars.filter(inside[window]).select(
-            *(
-                ((1e4 * pl.col(name).log() - truth) ** 2).mean().sqrt().alias(name)
-                for name in ("implied_mid", "mid")
-            )
+            *(((1e4 * pl.col(name).log() - truth) ** 2).mean().sqrt().alias(name) for name in ("implied_mid", "mid"))
         )
         return float(rows["implied_mid"][0] / rows["mid"][0])
 

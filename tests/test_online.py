@@ -174,6 +174,22 @@ def test_branching_of_a_known_process(n: float) -> None:
     assert usual[-2] == pytest.approx(numbers(bars[:-60:60], "liq_branching")[6:].mean(), abs=0.2)
 
 
+def test_what_is_usual_of_branching_is_the_median_of_seven_days() -> None:
+    """Of its value at every full minute, up to the one before; the older week is forgotten."""
+    rng = np.random.default_rng(6)
+    level = np.repeat([0.02, 0.3, 0.1, 0.02, 0.5, 0.02, 0.2, 0.1, 0.4], 86_400)  # bursts a second, by day
+    counts = np.zeros(level.size, dtype=np.int64)
+    counts[::40] = rng.poisson(level[::40] * 12) * rng.integers(0, 9, level[::40].size)
+    bars = bars_of(prints(counts), Params(bar="1m", gap="365d"))
+    ts, ratio = bars["ts"].to_physical().to_numpy(), numbers(bars, "liq_branching")
+    told = ratio - numbers(bars, "liq_branching_excess")
+    for row in (7, 60, 1439, 5000, 7 * 1440 + 1, 8 * 1440, 9 * 1440 - 2):
+        counted = ratio[(ts > ts[row] - 7 * 86_400 * SECOND) & (ts <= ts[row] - 60 * SECOND)]
+        assert told[row] == pytest.approx(np.nanmedian(counted), rel=1e-9), row
+    whole = np.nanmedian(ratio[: 9 * 1440 - 2])
+    assert told[9 * 1440 - 2] != pytest.approx(whole, rel=1e-4)
+
+
 def test_inferred_liquidations_are_counted_where_there_is_no_feed() -> None:
     tables = only(simulated("flush", 11), "trades", "quotes")
     bars = bars_of(tables)

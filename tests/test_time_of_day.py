@@ -69,3 +69,13 @@ def test_the_usual_night_is_not_wide(z: Floats, spreads: Floats) -> None:
     before, after = (np.corrcoef(z[day * DAY : (day + 1) * DAY], wave)[0, 1] for day in (2, 4))
     assert before > 0.9
     assert abs(after) < 0.2
+
+
+def test_after_a_month_the_oldest_days_are_forgotten() -> None:
+    """The first two days were twenty times as wide: on the thirty-first nothing of them is left."""
+    minutes = np.arange(30 * DAY + 120)
+    spreads = np.exp(np.random.default_rng(3).normal(0, 0.3, minutes.size)) * np.where(minutes < 2 * DAY, 20.0, 1.0)
+    bars = bars_frame(whole(Engine(Params(bar="1m")), {"quotes": quotes(spreads)})[0])
+    told = np.array(bars["spread_z"].fill_null(NAN).to_numpy())
+    for minute in (28 * DAY + 17, 29 * DAY - 1, 29 * DAY + 700, 30 * DAY, 30 * DAY + 44, 30 * DAY + 110):
+        assert told[minute] == pytest.approx(plain_z(spreads, minute), rel=1e-4, abs=1e-4), minute

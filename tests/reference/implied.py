@@ -153,3 +153,22 @@ def implied_and_minutes(rows: Seconds) -> tuple[Floats, Floats]:
         lead = (1 - 1 / 3) * (0.4 + 0.6 * back) * (credible - supported)
         out[t] = supported + min(max(lead, -2.5 * thirty), 2.5 * thirty)
     return out, clock
+
+
+def half_width(rows: Seconds, gap: Floats) -> Floats:
+    """Half width of the 90 % interval, bps, given how far the implied mid is from the quoted one."""
+    sigma, usual_volume, usual_spread = norms(rows)
+    total = np.cumsum(rows.buy + rows.sell)
+    out, thirty, moved, widest = np.full(gap.size, np.nan), math.nan, 0.0, 0.0
+    for t in range(gap.size):
+        if math.isnan(rows.mid[t]):
+            continue
+        thirty = rows.spread[t] if math.isnan(thirty) else thirty + (1 - math.exp(-1 / 30)) * (rows.spread[t] - thirty)
+        if math.isnan(gap[t]):
+            continue
+        busy = max((total[t] - total[t - 60]) / usual_volume[t], 1.0)
+        moved = max(moved * 2 ** (-1 / 180), abs(rows.mid[t] - rows.mid[t - 60]) - 4 * sigma[t] * math.sqrt(busy))
+        widest = max(widest * 2 ** (-1 / 180), thirty - usual_spread[t])
+        squares = (0.45 * thirty) ** 2 + (0.5 * gap[t]) ** 2 + (0.25 * widest) ** 2 + (0.22 * moved) ** 2
+        out[t] = math.sqrt(squares + (0.5 * sigma[t]) ** 2 * rows.age[t] / 60)
+    return out
