@@ -265,8 +265,8 @@ cdef inline double _tick_bps(const Machine *m) noexcept nogil:
 
 
 cdef inline bint _has_depth(const Machine *m) noexcept nogil:
-    """Is there a book whose depth around the mid means something?"""
-    return m.book.sides[BID].words > 0 and m.touch.mid == m.touch.mid and not m.book.crossed
+    """Is there a book whose depth around the mid means something? One side of it may be empty."""
+    return (m.book.sides[BID].words > 0 or m.book.sides[ASK].words > 0) and m.touch.mid == m.touch.mid and not m.book.crossed
 
 
 cdef inline double _move(const Past *then, double log_mid) noexcept nogil:
