@@ -54,6 +54,28 @@ def test_equals_its_definition_on_the_real_cascade(shared_data: Path) -> None:
     assert np.nanmax(np.abs(ours - plain)) < 1e-6
 
 
+@pytest.mark.parametrize("torn_after", [130, 180, 240])
+def test_equals_its_definition_where_half_of_a_young_history_is_torn(torn_after: int) -> None:
+    """Ten times the spread and a run of 100 bps: the tight quarter of what was seen bounds the usual spread."""
+    rng, n = np.random.default_rng(torn_after), 900
+    second = np.arange(n)
+    torn = (second >= torn_after) & (second < torn_after + 330)
+    fall = np.where(torn, np.minimum(second - torn_after, 50) * -2.0, 0.0)
+    mid = 100.0 * np.exp(1e-4 * (np.cumsum(rng.normal(0, 0.3, n)) + fall))
+    half = np.where(torn, 5e-4, 5e-5) * mid
+    side = np.where(rng.random(n) < np.where(torn, 0.9, 0.5), -1, 1)
+    ts = START + second * SECOND
+    quotes = pl.DataFrame({"ts": ts, "bid": mid - half, "bid_size": 1.0, "ask": mid + half, "ask_size": 1.0})
+    size = rng.integers(1, 9, n) / 10
+    trades = pl.DataFrame({"ts": ts + 1, "price": mid + side * half, "size": size, "side": side})
+    bars = toxmid.replay(trades=trades, quotes=quotes).bars
+    columns = [bars[name].fill_null(np.nan).to_numpy() for name in ("spread_bps", "buy_volume", "sell_volume")]
+    plain = implied(Seconds(bps(bars["mid"]), columns[0], np.zeros(bars.height), *columns[1:]))
+    ours = bps(bars["implied_mid"])
+    np.testing.assert_allclose(ours, plain, atol=1e-6, rtol=0)
+    assert np.nanmax(np.abs(ours - bps(bars["mid"]))) > 10.0
+
+
 def test_a_market_that_is_torn_when_the_estimator_gets_ready_is_not_taken_as_it_is_found() -> None:
     """Here a cascade begins in the fifth minute: what came before it counts, though nothing was told of it yet."""
     tape = simulate("flush", seed=51, book="deep")
