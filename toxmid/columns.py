@@ -68,8 +68,8 @@ BARS: Final[tuple[Column, ...]] = (
     Column("vpin_lo", "0 to 1", "least VPIN over Params.vpin_offsets starts of the volume clock; where that is over 1",
            "10.4236/jmf.2019.94032"),
     Column("vpin_hi", "0 to 1", "greatest, likewise"),
-    Column("spread_z", "robust sigmas", "ln(spread with Params.spread_memory, 10 s) against this time of day on 28 days: "
-           "(x - median) / (1.4826 MAD + floor), the floor half a tick, or 0.1 where none is known"),
+    Column("spread_z", "robust sigmas", "ln(spread with Params.spread_memory, 10 s) against this time of day on 28 "
+           "days: (x - median) / (1.4826 MAD + floor), the floor half a tick, or 0.1 where none is known"),
     Column("impact_bps", "bps", "60 s log return of the mid"),
     Column("bps_per_volume", "bps per base coin", "|impact_bps| over the volume of these 60 s"),
     Column("excess_impact", "1", "|impact_bps| over what the square-root law expects of that volume",
