@@ -72,6 +72,25 @@ def test_memories_of_the_imbalance_are_parameters() -> None:
     assert told.equals(other.drop("imbalance_short", "imbalance_long"), null_equal=True)  # of which only bars tell
 
 
+@pytest.mark.parametrize("steps", [4])
+def test_memories_are_seconds_where_bars_are_shorter(steps: int) -> None:
+    """Volume fades from the end of each step, and a step is a bar where that is shorter than a second."""
+    tables = only(simulated("flush", 15, 375.0), "trades", "quotes", "liquidations")
+    bars = bars_of(tables, Params(bar=f"{1000 // steps}ms", toxic_score=1e6))
+    buy, sell = (numbers(bars, f"{side}_volume") for side in ("buy", "sell"))
+    for name, memory in MEMORIES.items():
+        expected = faded_share(buy - sell, buy + sell, steps * memory)
+        np.testing.assert_allclose(numbers(bars, name), expected, rtol=1e-9, atol=1e-12)
+    mid = numbers(bars, "mid")
+    back = 60 * steps
+    moves = 1e4 * np.log(mid[back:] / mid[:-back])
+    np.testing.assert_allclose(numbers(bars, "impact_bps")[back:], moves, rtol=1e-9, atol=1e-9)
+    whole_seconds = bars.filter(pl.col("ts").to_physical() % SECOND == 0)
+    slow = bars_of(tables, Params(toxic_score=1e6))
+    for name in ("mid", "vpin", "kyle_lambda", "liq_branching", "weighted_mid", "bps_per_volume"):
+        np.testing.assert_allclose(numbers(whole_seconds, name), numbers(slow, name), rtol=1e-9, err_msg=name)
+
+
 def test_no_trade_has_no_imbalance() -> None:
     bars = bars_of(only(simulated("news", 3), "quotes"))
     assert all(bars[name].is_null().all() for name in MEMORIES)

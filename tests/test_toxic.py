@@ -17,6 +17,7 @@ from reference.recent import faded_share
 from toxmid.engine import Engine, bars_frame
 from toxmid.instrument import Instrument
 from toxmid.params import Params
+from toxmid.schema import canonical
 from toxmid.simulate import simulate
 
 LOT, TICK = 0.001, 0.1
@@ -122,7 +123,7 @@ def test_a_feed_that_begins_in_the_middle_counts_nothing_twice() -> None:
     tables = only(simulated("flush", 8, 700.0), "trades", "quotes", "liquidations")
     feed = tables["liquidations"]
     tables["liquidations"] = feed[feed.height // 3 :]
-    bars, plain = run(tables, Params(toxic_score=20.0))
+    _, plain = run(tables, Params(toxic_score=20.0))
     parts = plain.claims()
     plain.check(parts)
     first = times(tables["liquidations"])[0]
@@ -130,6 +131,36 @@ def test_a_feed_that_begins_in_the_middle_counts_nothing_twice() -> None:
     early = {part.order: part.lots for part in parts if part.known <= begun and plain.orders[part.order].ts < first}
     claimed = [part for part in parts if part.order in early and part.known > begun]
     assert sum(early.values()) > 1000
-    forced = numbers(bars, "liq_sell_volume")[: begun + 1]
-    assert np.nansum(forced) <= numbers(bars, "sell_volume")[: begun + 1].sum()
     assert not any(part.lots + early[part.order] > plain.orders[part.order].size / LOT + 1e-6 for part in claimed)
+
+
+def test_a_record_that_comes_late_finds_less_memory_left() -> None:
+    """A calm market, whose credible clock runs: of an order a second ago, a record counts what is left by now."""
+    tables = only(simulated("calm", 3, 700.0), "trades", "quotes")
+    sold = tables["trades"].filter((pl.col("side") == -1) & (pl.col("ts").to_physical() > START + 320 * SECOND))
+    feed = sold[::5].select(pl.col("ts").dt.offset_by("1200ms"), "side", "price", "size")
+    tables["liquidations"] = canonical(feed, "liquidations")
+    _, plain = run(tables, Params(toxic_score=1e6, toxic_half_life=0.5))
+    parts = plain.claims()
+    plain.check(parts)
+    assert sum(part.known > plain.second[part.order] for part in parts) > 100
+
+
+def test_what_was_inferred_of_the_first_record_is_not_told_again() -> None:
+    """Forced volume of bars and buckets: the part that stood in a row already is taken off the record."""
+    tables = only(simulated("flush", 8, 700.0), "trades", "quotes", "liquidations")
+    record = tables["liquidations"][tables["liquidations"].height // 3 :][:1]
+    ts, size = times(record)[0], record["size"][0]
+    forced = {}
+    for name, feed in (("with", record), ("without", record.with_columns(side=-pl.col("side")))):
+        engine = Engine(Params(toxic_score=20.0, bucket_volume=2.0), MARKET)
+        engine.feed(trades=tables["trades"].filter(pl.col("ts") <= record["ts"][0]),
+                    quotes=tables["quotes"].filter(pl.col("ts") < record["ts"][0]), liquidations=feed)  # fmt: skip
+        engine.finish()
+        bars = engine.take_bars()
+        forced[name] = bars["liq_buy_volume"].sum() + bars["liq_sell_volume"].sum()
+    near = pl.col("ts").to_physical().is_between(ts - 1500 * 10**6, ts)
+    assert tables["trades"].filter(near, side=record["side"][0])["size"].sum() >= size
+    inferred = forced["without"] - size  # a record of the other side finds no order
+    told_again = inferred + size - forced["with"]
+    assert 0.3 * size < told_again < size
