@@ -109,6 +109,23 @@ def test_kyle_lambda_of_a_market_without_noise() -> None:
     assert bars["kyle_lambda"][-1] == pytest.approx(2.0, rel=1e-6)
 
 
+def test_kyle_lambda_passes_over_bars_without_a_mid_at_either_end() -> None:
+    """And over the flow of those bars: what traded while nobody bid explains no later move."""
+    rng = np.random.default_rng(5)
+    flows = rng.integers(-20, 21, 120).astype(float)
+    mids = 100.0 * np.exp(1e-4 * np.cumsum(0.7 * flows + rng.normal(0, 3.0, 120)))
+    gone = np.isin(np.arange(120), [20, 21, 22, 50, 77, 90, 91])
+    tables = quoted_market(flows, mids)
+    bid = pl.when(pl.Series(~gone)).then(pl.col("bid")).otherwise(NAN)
+    tables["quotes"] = tables["quotes"].with_columns(bid=bid)
+    bars = bars_of(tables, Params(lambda_memory=60.0))
+    shown = np.where(gone, NAN, numbers(bars.filter(pl.col("ts").to_physical() % (10 * SECOND) == 0), "mid"))
+    moves = 1e4 * np.diff(np.log(shown))
+    known = ~np.isnan(moves)
+    slope = online.kyle(moves[known], flows[1:][known], abs(flows[0]), 60.0)
+    assert bars["kyle_lambda"][-1] == pytest.approx(slope, rel=1e-5)
+
+
 def test_kyle_lambda_while_nothing_trades() -> None:
     """Days without a trade do not let it explode: the first flow after them is taken as it comes."""
     flows = np.random.default_rng(1).integers(-20, 21, 100).astype(float)
@@ -250,6 +267,37 @@ def test_open_interest_shifts_the_next_window_by_what_closed_in_this_one() -> No
         furthest = max(furthest, float(np.abs(got - inferred).max()))
     assert shifts > 5
     assert furthest > 1.0
+
+
+def test_what_a_feed_published_counts_as_closed_where_it_is_more() -> None:
+    """Open interest that stands still, for others open as many positions as are forced to close."""
+    bare = only(simulated("flush", 8, 560.0), "trades", "quotes")
+    feed = simulated("flush", 8, 560.0)["liquidations"]
+    plain = bars_of(bare)
+    first = int(plain["ts"].to_physical()[0])
+    ts = START + np.arange(1, 112) * 5 * SECOND + 3
+    still = canonical(pl.DataFrame({"ts": ts, "open_interest": 5000.0}), "open_interest")
+    engine = Engine()
+    engine.feed(**bare, liquidations=feed, open_interest=still)
+    engine.finish()
+    net = numbers(plain, "buy_volume") - numbers(plain, "sell_volume")
+    at = (-(-ts // SECOND) * SECOND - first) // SECOND
+    published = (-(-feed["ts"].to_physical().to_numpy() // SECOND) * SECOND - first) // SECOND
+    total = alone = 0.0
+    for side, sign in (("buy", 1), ("sell", -1)):
+        volume, inferred = numbers(plain, f"{side}_volume"), np.nan_to_num(numbers(plain, f"liq_{side}_volume"))
+        weight = np.divide(inferred, volume, out=np.zeros_like(volume), where=volume > 0)
+        shifted = inferred.copy()
+        for k in range(1, at.size):
+            window = slice(at[k - 1] + 1, at[k] + 1)
+            following = slice(at[k] + 1, (at[k + 1] if k + 1 < at.size else at[k] + 10) + 1)
+            if sign * net[window].sum() > 0:
+                inside = (published > at[k - 1]) & (published <= at[k]) & (feed["side"].to_numpy() == sign)
+                factor = online.odds_factor(weight[window], volume[window], feed["size"].to_numpy()[inside].sum())
+                shifted[following] = volume[following] * online.shifted(weight[following], factor)
+        total, alone = total + shifted.sum(), alone + inferred.sum()
+    assert engine.feed_figures()["inferred_volume"] == pytest.approx(total, rel=0.03)
+    assert abs(total / alone - 1) > 0.1
 
 
 def test_an_overdue_sample_shifts_nothing() -> None:
