@@ -141,6 +141,19 @@ def test_kyle_lambda_while_nothing_trades() -> None:
     assert after["kyle_lambda"] == pytest.approx(before["kyle_lambda"], rel=1e-3)
 
 
+def test_kyle_lambda_outlives_days_without_a_trade() -> None:
+    """Its covariance grows with what is forgotten, but never out of the doubles: later flow is learnt from."""
+    flows = np.random.default_rng(1).integers(-20, 21, 100).astype(float)
+    mids = 100.0 * np.exp(1e-4 * np.cumsum(2.0 * flows))
+    early = quoted_market(flows, mids)
+    late = quoted_market(flows, 100.0 * np.exp(1e-4 * np.cumsum(3.0 * flows)))
+    moved = {name: table.with_columns(pl.col("ts").dt.offset_by("4d")) for name, table in late.items()}
+    tables = {name: pl.concat([early[name], moved[name]]) for name in early}
+    bars = bars_of(tables, Params(gap="365d", lambda_memory=30.0, bar="10s"))
+    assert bars["kyle_lambda"][100] == pytest.approx(2.0, rel=1e-6)
+    assert bars["kyle_lambda"][-1] == pytest.approx(3.0, rel=1e-3)
+
+
 def test_bar_of_lambda_is_whole_seconds() -> None:
     with pytest.raises(ParameterError, match="lambda_bar"):
         Params(lambda_bar="1500ms")

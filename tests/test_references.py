@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference.consensus import consensus, weighted_median
-from reference.implied import Seconds, seconds_of_trades
+from reference.implied import Seconds, half_width, seconds_of_trades
 from reference.venue import corridor, last_prices
 
 import toxmid
@@ -110,6 +110,14 @@ def test_the_corridor_of_one_venue_equals_its_definition(cascade: Simulation, na
     np.testing.assert_allclose(bps(bars["reference_mid"])[told], expected[0][told], atol=1e-6, rtol=0)
     np.testing.assert_allclose(bars["reference_width_bps"].to_numpy()[told], expected[1][told], rtol=1e-6)
     assert np.nanmax(expected[1]) > 1.5 * np.nanmedian(expected[1])
+    # The interval: where the corridor holds the value, no wider than it allows.
+    held = bars["reference_bps"].fill_null(0.0).to_numpy()
+    allowed = np.where(held != 0.0, np.sqrt(4 * expected[1] ** 2 + (0.5 * held) ** 2), np.inf)
+    half = np.minimum(half_width(own, ours - own.mid), allowed)
+    for bound, sign in (("implied_lo", -1), ("implied_hi", 1)):
+        got = sign * (bps(bars[bound]) - bps(bars["implied_mid"]))
+        np.testing.assert_allclose(got[told], half[told], rtol=1e-6, atol=1e-6)
+    assert name != "mixed" or (half == allowed).sum() > 3
 
 
 def padded(rows: Seconds, late: int, count: int) -> Seconds:
