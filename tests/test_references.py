@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference.consensus import consensus, weighted_median
 from reference.implied import Seconds, half_width, seconds_of_trades
-from reference.venue import corridor, last_prices
+from reference.venue import corridor, last_prices, marked, price_corridor
 
 import toxmid
 from toxmid.cli import cli
@@ -118,6 +118,29 @@ def test_the_corridor_of_one_venue_equals_its_definition(cascade: Simulation, na
         got = sign * (bps(bars[bound]) - bps(bars["implied_mid"]))
         np.testing.assert_allclose(got[told], half[told], rtol=1e-6, atol=1e-6)
     assert name != "mixed" or (half == allowed).sum() > 3
+
+
+def test_an_index_and_a_mark_price_equal_their_definition(cascade: Simulation) -> None:
+    """The mark price goes most of the way to the index here, and is heard once that is known."""
+    mark = cascade.mark.with_columns(
+        price=pl.col("index") * np.exp(1e-4 * (2.0 + 0.3 * np.sin(np.arange(cascade.mark.height) / 17.0)))
+    )
+    bars = toxmid.replay(trades=cascade.trades, quotes=cascade.quotes, mark=mark).bars
+    own = Seconds(
+        bps(bars["mid"]), bars["spread_bps"].to_numpy(), np.zeros(bars.height),
+        bars["buy_volume"].to_numpy(), bars["sell_volume"].to_numpy(),
+    )  # fmt: skip
+    ends, ts = bars["ts"].to_physical().to_numpy(), mark["ts"].to_physical().to_numpy()
+    at = np.searchsorted(ts, ends, side="right") - 1
+    index, price = (np.where(at >= 0, mark[name].to_numpy()[at], np.nan) for name in ("index", "price"))
+    told = bars["reference_width_bps"].is_not_null().to_numpy()
+    corridors = [price_corridor(own, values, np.maximum(ends - ts[at], 0) / 1e9, 6.0) for values in (index, price)]
+    expected = marked(own, *corridors, told)
+    assert told.sum() > 1000
+    np.testing.assert_allclose(bps(bars["reference_mid"])[told], expected[0][told], atol=1e-6, rtol=0)
+    np.testing.assert_allclose(bars["reference_width_bps"].to_numpy()[told], expected[1][told], rtol=1e-6)
+    heard = np.abs(expected[0] - corridors[0][0]) > 1e-6
+    assert 100 < heard.sum() < told.sum() - 30
 
 
 def padded(rows: Seconds, late: int, count: int) -> Seconds:

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from reference.consensus import consensus
 from reference.implied import Seconds, norms
 from reference.recent import faded_share
 
@@ -70,3 +71,32 @@ def corridor(own: Seconds, venue: Seconds, last: Floats, ours: Floats, width: fl
     half = width * deviation + norms(own)[0] * np.sqrt(age / 60) + 0.5 * np.maximum(spread - usual, 0.0)
     half *= doubt(ours, own.mid, centre, venue)
     return np.stack([centre, half])
+
+
+def price_corridor(own: Seconds, price: Floats, age: Floats, width: float) -> Floats:
+    """The same of an index or a mark price, of which nothing but the price is known."""
+    log_price = 1e4 * np.log(price)
+    basis, deviation, _ = usual_distance(own.mid, log_price, np.zeros(price.size))
+    return np.stack([log_price + basis, width * deviation + norms(own)[0] * np.sqrt(age / 60)])
+
+
+def marked(own: Seconds, index: Floats, mark: Floats, known: npt.NDArray[np.bool_], prior: float = 100.0) -> Floats:
+    """An index and a mark price together, centre and half width. What share of the way to the index a mark price goes
+    is a regression through nothing on all that was seen: smoothed over five minutes, remembered for six hours. Up to
+    a half it is not heard; beyond it counts as the wider, and as the more torn, the less it goes."""
+    calm = norms(own)[2]
+    away = due = products = squares = 0.0
+    slow, kept = math.exp(-1 / 300), math.exp(-1 / 21_600)
+    out = np.full((2, own.mid.size), NAN)
+    for t in np.flatnonzero(known):
+        distance = index[0, t] - own.mid[t]
+        share = min(products / (squares + prior * calm[t] ** 2), 1.0)
+        away = slow * away + (1 - slow) * (mark[0, t] - own.mid[t])
+        due = slow * due + (1 - slow) * distance
+        products, squares = kept * products + away * due, kept * squares + due * due
+        opinions = [(index[0, t], index[1, t], 0.0)]
+        if share > 0.5:
+            opinions.append((mark[0, t], mark[1, t] / (2 * share - 1), (1 - share) * abs(distance)))
+            opinions = [(centre, max(half, 0.5 * calm[t]), torn) for centre, half, torn in opinions]
+        out[:, t] = consensus(opinions)[:2]
+    return out
