@@ -139,3 +139,17 @@ def test_where_there_was_no_mid_nobody_knows_how_far_it_moved() -> None:
     for name in ("move_bps", "bps_per_volume", "mid_before", "mid_after", "implied_mid", "depth_share"):
         assert cascade[name] is None, name
     assert any(re.match(r"liquidation cascade.* -  ", line) for line in result.summary().splitlines())
+
+
+@pytest.mark.parametrize(("jump", "seen"), [(3.0, 0), (4.9, 0), (5.2, 1), (9.0, 1)])
+def test_a_move_within_the_usual_spread_is_no_episode(jump: float, seen: int) -> None:
+    """However small the moves of calm are: here a fifth of a bp a minute, around a spread of 5 bps."""
+    seconds = np.arange(1000)
+    mid = 100.0 * np.exp(1e-4 * (0.1 * (seconds // 60 % 2) + np.where(seconds >= 900, jump, 0.0)))
+    half = np.exp(2.5e-4)
+    ts = START + SECOND * seconds + 1
+    quotes = pl.DataFrame({"ts": ts, "bid": mid / half, "bid_size": 1.0, "ask": mid * half, "ask_size": 1.0})
+    side = np.where(seconds % 2, 1, -1)
+    trades = pl.DataFrame({"ts": ts + 1, "price": mid * half**side, "size": 1.0, "side": side})
+    events = replay(trades=trades, quotes=quotes).events
+    assert events.filter(pl.col("kind").is_in(["sweep", "vacuum"])).height == seen
