@@ -137,6 +137,29 @@ def test_excess_impact(kinds: tuple[str, ...]) -> None:
     np.testing.assert_allclose(numbers(bars, "bps_per_volume"), per_volume, rtol=1e-6, atol=1e-12)
 
 
+def test_excess_impact_of_a_move_without_any_volume() -> None:
+    """As if a millionth of the usual had traded: large, and no division by nothing."""
+    seconds = np.arange(1000)
+    rng = np.random.default_rng(2)
+    walk = np.cumsum(rng.normal(0, 0.5, seconds.size)) + np.where(seconds >= 900, 5.0, 0.0)
+    mid, ts = 100.0 * np.exp(1e-4 * walk), START + SECOND * seconds + 1
+    quotes = {"ts": ts, "bid": mid - 0.01, "bid_size": 1.0, "ask": mid + 0.01, "ask_size": 1.0}
+    trades = {"ts": ts[:800] + 1, "price": mid[:800] + 0.01, "size": 2.0, "side": 1}
+    bars = bars_of(
+        {
+            "trades": canonical(pl.DataFrame(trades), "trades"),
+            "quotes": canonical(pl.DataFrame(quotes), "quotes"),
+        }
+    )
+    ends = (bars["ts"].to_physical() // SECOND).to_list()
+    volume, moves = numbers(bars, "buy_volume"), numbers(bars, "impact_bps")
+    volumes = np.array([math.fsum(volume[max(i - 59, 0) : i + 1]) for i in range(volume.size)])
+    expected = excess_impact(ends, moves, volumes, Params().stress_excess, ends[0])
+    np.testing.assert_allclose(numbers(bars, "excess_impact"), expected, rtol=1e-6, atol=1e-9)
+    assert volumes[930] == 0.0
+    assert expected[930] > 100.0
+
+
 # --- what fades ------------------------------------------------------------------------------------------------------
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 from feeding import NAN, SECOND, START, Tables, only, simulated, times, whole
-from reference import toxic
+from reference import online, toxic
 from reference.bars import Tape
 from reference.implied import Seconds, credible_minutes
 from reference.matching import Matching
@@ -164,3 +164,18 @@ def test_what_was_inferred_of_the_first_record_is_not_told_again() -> None:
     inferred = forced["without"] - size  # a record of the other side finds no order
     told_again = inferred + size - forced["with"]
     assert 0.3 * size < told_again < size
+
+
+def test_branching_counts_orders_that_are_forced_by_half() -> None:
+    """Without a feed: taker orders whose inferred weight is a half or more, second by second."""
+    tables = only(simulated("flush", 8, 700.0), "trades", "quotes")
+    bars, plain = run(tables, Params(toxic_score=20.0))
+    parts = toxic.inferred(plain.orders, plain.second, plain.weights, LOT)
+    counts = np.zeros(bars.height, dtype=np.int64)
+    for part in parts:
+        counts[part.known] += part.lots * LOT >= 0.5 * plain.orders[part.order].size
+    assert 0 < counts.sum() < len(parts)
+    told = numbers(bars, "liq_branching")
+    expected = [online.branching(counts[: second + 1].tolist(), 3600.0) for second in range(0, bars.height, 23)]
+    np.testing.assert_allclose(told[::23], expected, rtol=1e-7, atol=1e-7)
+    assert np.isfinite(expected).sum() > 5
