@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+from reference.book import ASK, BID, Book
 
 from toxmid.engine import Engine
 from toxmid.merging import INPUTS
@@ -128,6 +129,21 @@ def interest(liquidations: pl.DataFrame, duration: float) -> pl.DataFrame:
     gone = np.array([liquidations.filter(pl.col("ts").to_physical() < moment)["size"].sum() for moment in ts])
     walk = np.cumsum(np.random.default_rng(0).normal(0, 0.3, ts.size))
     return canonical(pl.DataFrame({"ts": ts, "open_interest": 5000.0 + walk - gone}), "open_interest")
+
+
+def assert_same_book(engine: Engine, book: Book) -> None:
+    """Levels near the best, as far as the core shows them, and everything that was counted."""
+    for side in (BID, ASK):
+        shown, ladder = engine.book_levels(side), book.ladder(side)
+        assert shown == ladder[: len(shown)]
+        assert bool(shown) == bool(ladder)
+    tally = engine.tally()
+    assert (tally["used"]["book"], tally["rejected"]["book"]["before_snapshot"]) == (book.used, book.before_snapshot)
+    assert tally["book_resets"] == book.resets
+    assert tally["deletes_unknown"] == book.unknown_deletes
+    assert (tally["books_repaired"], tally["levels_removed"]) == (book.repaired, book.removed)
+    assert tally["books_crossed"] == book.left_crossed
+    assert tally["sequence_gaps"] == book.gaps
 
 
 def only(tables: Tables, *names: str) -> Tables:

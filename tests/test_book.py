@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 import polars as pl
 import pytest
-from feeding import SECOND, START, simulated, singly, times, whole
+from feeding import SECOND, START, assert_same_book, simulated, singly, times, whole
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from reference.book import ASK, BID, Book
@@ -24,21 +24,6 @@ Row = tuple[int, float, float, bool] | tuple[int, float, float, bool, bool]  # s
 Message = Sequence[Row]
 
 TRUSTING = Params(book_without_snapshot=True)
-
-
-def compare(engine: Engine, book: Book) -> None:
-    """Levels near the best, as far as the core shows them, and everything that was counted."""
-    for side in (BID, ASK):
-        shown, ladder = engine.book_levels(side), book.ladder(side)
-        assert shown == ladder[: len(shown)]
-        assert bool(shown) == bool(ladder)
-    tally = engine.tally()
-    assert (tally["used"]["book"], tally["rejected"]["book"]["before_snapshot"]) == (book.used, book.before_snapshot)
-    assert tally["book_resets"] == book.resets
-    assert tally["deletes_unknown"] == book.unknown_deletes
-    assert (tally["books_repaired"], tally["levels_removed"]) == (book.repaired, book.removed)
-    assert tally["books_crossed"] == book.left_crossed
-    assert tally["sequence_gaps"] == book.gaps
 
 
 def all_levels(engine: Engine, side: int) -> list[tuple[float, float]]:
@@ -87,7 +72,7 @@ def play(messages: Sequence[Message], params: Params = TRUSTING, tick: float | N
         alone.settle()
         engine.mark_price(ts + 1, 1.0)  # a later moment: the message has ended
         book.judge()
-        compare(engine, book)
+        assert_same_book(engine, book)
         compare_alone(alone, engine)
     for side in (BID, ASK):
         assert all_levels(engine, side) == book.ladder(side)

@@ -7,15 +7,19 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from feeding import simulated
+from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference.classify import Quote
+from reference.classify import Quote, is_price
 from reference.classify import classify as reference
 
 from toxmid._trades import RULES, sign_trades
+from toxmid.engine import Engine
 from toxmid.errors import DataError, ParameterError
 from toxmid.instrument import Instrument
+from toxmid.params import Params
 from toxmid.spreads import classify
+from toxmid.vpin import vpin
 
 START = 1_760_054_400 * 10**9
 RULE_NAMES = ("tick", "quote", "lee_ready", "emo")
@@ -201,3 +205,44 @@ def test_the_tick_rule_is_mostly_right_on_a_real_tape(shared_data: Path) -> None
     taker = tape["side"].replace_strict({"buy": 1, "sell": -1}, return_dtype=pl.Int8)
     signs = classify(trades, rule="tick")
     assert 0.7 < (signs == taker).mean() < 1.0
+
+
+@settings(deadline=None)
+@given(tapes(), st.sampled_from(RULE_NAMES), st.sampled_from([None, 1.0]))
+def test_the_engine_signs_as_the_plain_reference_does(tape: Tape, rule: str, tick: float | None) -> None:
+    """Second by second, how many trades were bought, sold, and neither."""
+    times, prices, quotes = tape
+    known = [(ts, *(value if 0 < value < 1e6 else NAN for value in touch)) for ts, *touch in quotes]
+    engine = Engine(Params(classify=rule), Instrument(tick=tick, lot=1.0))
+    events = [(ts, 0, (price,)) for ts, price in zip(times, prices, strict=True)]
+    events += [(ts, 1, (bid, ask)) for ts, bid, ask in known]
+    for ts, kind, figures in sorted(events, key=lambda event: event[:2]):
+        now = START + ts * 10**9
+        if kind == 0:
+            engine.trade(now, *figures, 1.0, 0)
+        else:
+            engine.quote(now, figures[0], 1.0, figures[1], 1.0)
+    engine.finish()
+    bars = engine.take_bars().with_columns(pl.col("ts").to_physical())
+    told = {row["ts"]: row for row in bars.iter_rows(named=True)}
+    signs = reference(rule, prices, times, known, slack=(tick or 0.0) / 4)
+    for second in set(times):
+        here = [sign for sign, ts, price in zip(signs, times, prices, strict=True) if ts == second and is_price(price)]
+        for name, side in (("buy", 1), ("sell", -1), ("unknown", 0)):
+            got = told[START + second * 10**9][f"{name}_volume"] if here else 0.0
+            assert got == here.count(side)
+
+
+@pytest.mark.parametrize("source", ["quotes", "book"])
+@pytest.mark.parametrize("rule", RULE_NAMES)
+def test_engine_and_vpin_sign_alike(rule: str, source: str) -> None:
+    """The touch that a rule meets comes from quotes or from a book; here they show the same."""
+    tables = simulated("flush", 8, 460.0)
+    params = Params(classify=rule, bucket_volume=2.0, window=5)
+    engine = Engine(params, Instrument(tick=0.1, lot=0.001))
+    engine.feed(trades=tables["trades"], **{source: tables[source]})
+    buckets = engine.take_buckets()
+    alone = vpin(tables["trades"], bucket_volume=2.0, window=5, classify=rule, quotes=tables["quotes"],
+                 instrument=Instrument(tick=0.1, lot=0.001))  # fmt: skip
+    assert alone.height > 100
+    assert buckets.select(alone.columns).equals(alone, null_equal=True)

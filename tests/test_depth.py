@@ -159,6 +159,21 @@ def test_levels_that_are_near_in_bps_and_far_in_ticks(
     check({"book": canonical(table, "book")}, Params(depth_bps=40.0, cost_size=size), Instrument(tick=1e-6))
 
 
+@pytest.mark.parametrize("empty", [BID, ASK])
+def test_a_book_of_one_side_around_a_quoted_mid(empty: int) -> None:
+    """Nothing rests on the empty side, which is a depth of 0, whichever side it is; a round trip has no cost."""
+    engine = Engine(Params(cost_size=1.0), MARKET)
+    engine.book(START, -empty, 100.0 + 0.01 * empty, 5.0, True)
+    engine.quote(START, 99.98, 1.0, 100.02, 1.0)
+    engine.quote(START + 2 * SECOND, 99.98, 1.0, 100.02, 1.0)
+    engine.finish()
+    there, gone = ("ask", "bid") if empty == BID else ("bid", "ask")
+    for row in engine.take_bars().iter_rows(named=True):
+        for bps in (10, 50):
+            assert (row[f"depth_{there}_{bps}bps"], row[f"depth_{gone}_{bps}bps"]) == (5.0, 0.0)
+        assert row["round_trip_bps"] is None
+
+
 def test_no_book_no_depth() -> None:
     bars = bars_frame(whole(Engine(Params(cost_size=1.0)), only(simulated(), "trades", "quotes"))[0])
     for name in (*SPLIT, *LADDER, "round_trip_bps", "cancel_share"):

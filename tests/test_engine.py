@@ -207,6 +207,41 @@ def test_not_ready_is_not_a_number_for_five_minutes() -> None:
     assert all(math.isfinite(x) for x in (*estimator.interval, estimator.mid, estimator.toxicity))
 
 
+@pytest.mark.parametrize("into", [0, 1, 17 * SECOND, 59 * SECOND], ids=["minute", "after", "in it", "before the next"])
+@pytest.mark.parametrize("kinds", [("trades",), ("trades", "quotes")])
+def test_what_is_usual_is_known_after_five_minutes_wherever_in_a_minute_they_begin(
+    kinds: tuple[str, ...], into: int
+) -> None:
+    """Null before, known within a minute and a bar after; credibility and memory are known where the implied mid is."""
+    tables = cut(only(simulated("news", 3), *kinds), 450)
+    moved = {name: table.with_columns(pl.col("ts") + pl.duration(nanoseconds=into)) for name, table in tables.items()}
+    bars = bars_frame(whole(Engine(PARAMS), moved)[0])
+    age = bars["ts"].to_physical() - (START + into)
+    for name in ("spread_z", "excess_impact", "implied_mid", "implied_lo", "credibility", "memory", "toxic_mean"):
+        assert bars.filter(age <= 300 * SECOND)[name].is_null().all(), name
+    for name in ("spread_z", "excess_impact", "implied_mid", "credibility"):
+        assert bars.filter(age > 362 * SECOND)[name].is_not_null().all(), name
+    for name in ("credibility", "memory"):
+        assert bars[name].is_null().equals(bars["implied_mid"].is_null().alias(name))
+    ready = bars.drop_nulls("credibility")
+    np.testing.assert_allclose(ready["memory"], 60.0 * PARAMS.toxic_half_life / ready["credibility"], rtol=1e-15)
+
+
+def test_time_before_the_first_mid_is_no_history() -> None:
+    """An hour of a mark price, then a market: what is usual in it is known after five minutes of it."""
+    engine = Engine(PARAMS)
+    engine.mark_price(START - 3600 * SECOND, 100.0)
+    engine.feed(**cut(only(simulated("news", 3), "trades", "quotes"), 450))
+    engine.finish()
+    bars = engine.take_bars()
+    alone = bars_frame(whole(Engine(PARAMS), cut(only(simulated("news", 3), "trades", "quotes"), 450))[0])
+    names, market = ["ts", "excess_impact", "implied_mid"], bars[-alone.height :]
+    assert market.select(names).equals(alone.select(names), null_equal=True)
+    assert market["spread_z"].is_null().equals(alone["spread_z"].is_null())
+    assert bars[: -alone.height]["spread_z"].is_null().all()
+    assert engine.warmth()["calm_minutes"] == 8
+
+
 def test_terms_add_up() -> None:
     """To the difference between implied and quoted mid, at every moment."""
     estimator = ImpliedMid(PARAMS)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
+import numpy as np
 import polars as pl
 import pytest
 from feeding import SECOND, START, Tables, only, simulated, whole
@@ -15,6 +17,7 @@ from reference.episodes import episodes
 from toxmid.engine import Engine, bars_frame, events_frame
 from toxmid.instrument import Instrument
 from toxmid.params import Params
+from toxmid.replay import replay
 
 # Low enough that a quarter of an hour shows many.
 EAGER = Params(move_sigmas=3.0, widening_alarm=5.0, cascade_rate=0.2)
@@ -114,9 +117,39 @@ def test_a_widening_says_when_it_tightened() -> None:
     (event,) = engine.take_events().filter(kind="widening").iter_rows(named=True)
     bars = engine.take_bars()
     assert bars.height == 1300
-    start, tight, end = (
-        (event[name].timestamp() - START / SECOND) for name in ("ts_start", "ts_tightened", "ts_end")
-    )
+    start, tight, end = ((event[name].timestamp() - START / SECOND) for name in ("ts_start", "ts_tightened", "ts_end"))
     assert 498 <= start <= 502
     assert 620 <= tight <= 690
     assert tight < end
+
+
+def test_where_there_was_no_mid_nobody_knows_how_far_it_moved() -> None:
+    """A cascade while nobody bids: forced sells have a side and a volume, but no displacement, and that is not 0."""
+    seconds = START + SECOND * np.arange(900) + 1
+    bid = np.where(np.arange(900) < 400, 99.99, math.nan)
+    quotes = pl.DataFrame({"ts": seconds, "bid": bid, "bid_size": 1.0, "ask": 100.01, "ask_size": 1.0})
+    side = np.where(np.arange(900) % 2, 1, -1)
+    calm = pl.DataFrame({"ts": seconds + 1, "price": 100.0 + 0.01 * side, "size": 1.0, "side": side})
+    forced = pl.DataFrame({"ts": seconds[450:460] + 2, "price": 99.0, "size": 40.0, "side": -1})
+    trades = pl.concat([calm, forced], how="vertical_relaxed").sort("ts")
+    result = replay(trades=trades, quotes=quotes, liquidations=forced)
+    cascade = result.events.filter(kind="liquidation_cascade").row(0, named=True)
+    assert (cascade["side"], cascade["liq_volume"]) == (-1, 400.0)
+    assert cascade["volume"] > 400.0
+    for name in ("move_bps", "bps_per_volume", "mid_before", "mid_after", "implied_mid", "depth_share"):
+        assert cascade[name] is None, name
+    assert any(re.match(r"liquidation cascade.* -  ", line) for line in result.summary().splitlines())
+
+
+@pytest.mark.parametrize(("jump", "seen"), [(3.0, 0), (4.9, 0), (5.2, 1), (9.0, 1)])
+def test_a_move_within_the_usual_spread_is_no_episode(jump: float, seen: int) -> None:
+    """However small the moves of calm are: here a fifth of a bp a minute, around a spread of 5 bps."""
+    seconds = np.arange(1000)
+    mid = 100.0 * np.exp(1e-4 * (0.1 * (seconds // 60 % 2) + np.where(seconds >= 900, jump, 0.0)))
+    half = np.exp(2.5e-4)
+    ts = START + SECOND * seconds + 1
+    quotes = pl.DataFrame({"ts": ts, "bid": mid / half, "bid_size": 1.0, "ask": mid * half, "ask_size": 1.0})
+    side = np.where(seconds % 2, 1, -1)
+    trades = pl.DataFrame({"ts": ts + 1, "price": mid * half**side, "size": 1.0, "side": side})
+    events = replay(trades=trades, quotes=quotes).events
+    assert events.filter(pl.col("kind").is_in(["sweep", "vacuum"])).height == seen

@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference.implied import implied, seconds_of_trades
+from reference.implied import Seconds, half_width, implied, seconds_of_trades
 
 import toxmid
 from toxmid.simulate import simulate
@@ -52,6 +52,28 @@ def test_equals_its_definition_on_the_real_cascade(shared_data: Path) -> None:
     )
     ours = bps(toxmid.replay(trades=tape).bars["implied_mid"])
     assert np.nanmax(np.abs(ours - plain)) < 1e-6
+
+
+@pytest.mark.parametrize("torn_after", [130, 180, 240])
+def test_equals_its_definition_where_half_of_a_young_history_is_torn(torn_after: int) -> None:
+    """Ten times the spread and a run of 100 bps: the tight quarter of what was seen bounds the usual spread."""
+    rng, n = np.random.default_rng(torn_after), 900
+    second = np.arange(n)
+    torn = (second >= torn_after) & (second < torn_after + 330)
+    fall = np.where(torn, np.minimum(second - torn_after, 50) * -2.0, 0.0)
+    mid = 100.0 * np.exp(1e-4 * (np.cumsum(rng.normal(0, 0.3, n)) + fall))
+    half = np.where(torn, 5e-4, 5e-5) * mid
+    side = np.where(rng.random(n) < np.where(torn, 0.9, 0.5), -1, 1)
+    ts = START + second * SECOND
+    quotes = pl.DataFrame({"ts": ts, "bid": mid - half, "bid_size": 1.0, "ask": mid + half, "ask_size": 1.0})
+    size = rng.integers(1, 9, n) / 10
+    trades = pl.DataFrame({"ts": ts + 1, "price": mid + side * half, "size": size, "side": side})
+    bars = toxmid.replay(trades=trades, quotes=quotes).bars
+    columns = [bars[name].fill_null(np.nan).to_numpy() for name in ("spread_bps", "buy_volume", "sell_volume")]
+    plain = implied(Seconds(bps(bars["mid"]), columns[0], np.zeros(bars.height), *columns[1:]))
+    ours = bps(bars["implied_mid"])
+    np.testing.assert_allclose(ours, plain, atol=1e-6, rtol=0)
+    assert np.nanmax(np.abs(ours - bps(bars["mid"]))) > 10.0
 
 
 def test_a_market_that_is_torn_when_the_estimator_gets_ready_is_not_taken_as_it_is_found() -> None:
@@ -158,6 +180,24 @@ def test_reference_holds_the_value_in_its_corridor(cascade: toxmid.Simulation) -
     assert (alone["implied_mid"].to_numpy()[calm] == both["implied_mid"].to_numpy()[calm]).mean() > 0.95
 
 
+@pytest.mark.parametrize("quoted", [False, True], ids=["trades", "quotes"])
+def test_the_interval_equals_its_definition(cascade: toxmid.Simulation, quoted: bool) -> None:
+    """Around the implied mid in log price: spread, gap, the widest and fastest of the last minutes, age of prints."""
+    tape = cascade.trades
+    bars = toxmid.replay(trades=tape, quotes=cascade.quotes if quoted else None).bars
+    arrays = [tape[name].to_numpy() for name in ("price", "side", "size")]
+    rows = seconds_of_trades(tape["ts"].to_physical().to_numpy(), *arrays)
+    if quoted:
+        columns = [bars[name].fill_null(np.nan).to_numpy() for name in ("spread_bps", "buy_volume", "sell_volume")]
+        rows = Seconds(bps(bars["mid"]), columns[0], np.zeros(bars.height), *columns[1:])
+    gap = bps(bars["implied_mid"]) - bps(bars["mid"])
+    expected = half_width(rows, gap)
+    for name, sign in (("implied_lo", -1), ("implied_hi", 1)):
+        got = sign * (bps(bars[name]) - bps(bars["implied_mid"]))
+        np.testing.assert_allclose(got, expected, rtol=1e-6, atol=1e-6)
+    assert np.nanmax(expected) > 20 * np.nanmedian(expected[300:420])
+
+
 def test_the_interval_stays_wide_after_a_torn_market(cascade: toxmid.Simulation) -> None:
     """What the last minutes were like is remembered for minutes, whatever the spread is now; in calm it is narrow."""
     bars = toxmid.replay(trades=cascade.trades, quotes=cascade.quotes).bars
@@ -213,10 +253,7 @@ def test_the_cascade_of_october_2025(shared_data: Path, coin: str) -> None:
 
     def ratio(window: str) -> float:
         rows = bars.filter(inside[window]).select(
-            *(
-                ((1e4 * pl.col(name).log() - truth) ** 2).mean().sqrt().alias(name)
-                for name in ("implied_mid", "mid")
-            )
+            *(((1e4 * pl.col(name).log() - truth) ** 2).mean().sqrt().alias(name) for name in ("implied_mid", "mid"))
         )
         return float(rows["implied_mid"][0] / rows["mid"][0])
 

@@ -13,15 +13,18 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from feeding import NAN, SECOND, START
+from feeding import NAN, SECOND, START, assert_same_book
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-from reference.bars import Tape, bar
+from reference.bars import Tape, bar, is_price, is_size
+from reference.depth import Market
+from reference.matching import Matching
 from reference.volume_clock import VolumeClock, range_of_starts
 
 from toxmid import _core
 from toxmid.engine import Engine
+from toxmid.instrument import Instrument
 from toxmid.merging import INPUTS
 from toxmid.params import Params
 from toxmid.schema import canonical
@@ -233,6 +236,8 @@ class TwoEngines(RuleBasedStateMachine):
         bars, buckets = (b"".join(rows) for rows in zip(*self.said, strict=True))
         self.compare_bars(np.frombuffer(bars, np.dtype(_core.BAR_FIELDS)))
         self.compare_buckets(np.frombuffer(buckets, np.dtype(_core.BUCKET_FIELDS)))
+        self.compare_depth(np.frombuffer(bars, np.dtype(_core.BAR_FIELDS)))
+        self.compare_liquidations()
 
     def compare_bars(self, rows: np.ndarray[Any, Any]) -> None:
         """Quotes have spoken, so the book moves no touch; that no move is carried over a silence they do not know."""
@@ -266,6 +271,61 @@ class TwoEngines(RuleBasedStateMachine):
         ranges = [(math.nan, math.nan) if bounds is None else bounds for bounds in range_of_starts(clocks)]
         told = np.column_stack([rows["vpin_lo"], rows["vpin_hi"]])
         np.testing.assert_allclose(told, np.array(ranges, dtype=float).reshape(-1, 2), rtol=1e-14)
+
+    def compare_depth(self, rows: np.ndarray[Any, Any]) -> None:
+        """The book, the ladder of depth around the quoted mid, and where it went, second by second. In a second without
+        events nothing changes, and two seconds after the last one nothing waits any more."""
+        market, tape = Market(PARAMS.depth_bps), Tape()
+        mids = dict(zip(rows["ts"].tolist(), rows["mid"].tolist(), strict=True))
+        ends = {-(-arguments[0] // SECOND) * SECOND + late * SECOND for _, arguments in self.past for late in range(3)}
+        waiting = iter(sorted(ends & mids.keys()))
+        said = {end: row for end, row in zip(rows["ts"].tolist(), rows, strict=True) if end in ends}
+        end, moment = next(waiting), self.past[0][1][0]
+        for method, arguments in [*self.past, ("finish", (rows["ts"][-1] + 1,))]:
+            ts = int(arguments[0])
+            if ts > moment:
+                market.judge()
+            moment = ts
+            while end is not None and ts > end:
+                some = any(market.book.levels.values()) and not market.book.crossed
+                expected = market.end_second(mids[end] if some else math.nan)
+                for name, value in expected.items() if market.book.used else ():
+                    assert said[end][name] == pytest.approx(value, rel=1e-9, abs=1e-9, nan_ok=True), (name, end)
+                end = next(waiting, None)
+            if method == "trade":
+                self.hit(market, tape, *arguments[1:])
+            if method in ("trade", "quote"):
+                getattr(tape, method)(*arguments)
+            if method == "book" and arguments[1] and is_price(arguments[2]) and is_size(arguments[3]):
+                market.row(*arguments[1:])
+        assert_same_book(self.single, market.book)
+
+    def hit(self, market: Market, tape: Tape, price: float, size: float, side: int) -> None:
+        if self.is_good(price, size):
+            market.trade(price, size, side, tape.touches[-1].mid if tape.touches else math.nan)
+
+    def compare_liquidations(self) -> None:
+        """What records claimed of the orders, once nothing is inferred beside them. In lots, where sizes have some."""
+        engine = Engine(PARAMS.replace(toxic_score=1e6), Instrument(lot=float(LOT), tick=0.01))
+        plain, tape, given = Matching(0.005, 1500 * 10**6, 150 * 10**6), Tape(), 0
+        for method, arguments in [*self.past, ("liquidation", (self.ts + 1, 0, 100.0, 1.0))]:
+            getattr(engine, method)(*arguments)
+            grows = method == "trade" and tape.orders and arguments[0] == tape.orders[-1].ts
+            for order in tape.orders[given:] if not grows else ():
+                given += 1
+                price = math.fsum(price * size for price, size in order.prints) / order.size
+                plain.order(order.ts, order.side, round(order.size / LOT), price)
+            if method == "trade":
+                tape.trade(*arguments)
+            if method == "liquidation" and arguments[1] and self.is_good(*arguments[2:]):
+                plain.record(arguments[0], arguments[1], round(arguments[3] / LOT), arguments[2])
+        sizes = [size for order in tape.orders for _, size in order.prints]
+        sizes += [arguments[3] for method, arguments in self.past if method == "liquidation"]
+        if any((Fraction(str(size)) / LOT).denominator > 1 for size in sizes if math.isfinite(size)):
+            return
+        claimed = sum(order.claimed for order in plain.orders) * float(LOT)
+        assert engine.feed_figures()["matched_volume"] == pytest.approx(claimed, rel=1e-9)
+        assert engine.tally()["liquidations_unmatched"] == plain.unmatched
 
     @staticmethod
     def is_good(price: float, size: float) -> bool:

@@ -109,6 +109,23 @@ def test_kyle_lambda_of_a_market_without_noise() -> None:
     assert bars["kyle_lambda"][-1] == pytest.approx(2.0, rel=1e-6)
 
 
+def test_kyle_lambda_passes_over_bars_without_a_mid_at_either_end() -> None:
+    """And over the flow of those bars: what traded while nobody bid explains no later move."""
+    rng = np.random.default_rng(5)
+    flows = rng.integers(-20, 21, 120).astype(float)
+    mids = 100.0 * np.exp(1e-4 * np.cumsum(0.7 * flows + rng.normal(0, 3.0, 120)))
+    gone = np.isin(np.arange(120), [20, 21, 22, 50, 77, 90, 91])
+    tables = quoted_market(flows, mids)
+    bid = pl.when(pl.Series(~gone)).then(pl.col("bid")).otherwise(NAN)
+    tables["quotes"] = tables["quotes"].with_columns(bid=bid)
+    bars = bars_of(tables, Params(lambda_memory=60.0))
+    shown = np.where(gone, NAN, numbers(bars.filter(pl.col("ts").to_physical() % (10 * SECOND) == 0), "mid"))
+    moves = 1e4 * np.diff(np.log(shown))
+    known = ~np.isnan(moves)
+    slope = online.kyle(moves[known], flows[1:][known], abs(flows[0]), 60.0)
+    assert bars["kyle_lambda"][-1] == pytest.approx(slope, rel=1e-5)
+
+
 def test_kyle_lambda_while_nothing_trades() -> None:
     """Days without a trade do not let it explode: the first flow after them is taken as it comes."""
     flows = np.random.default_rng(1).integers(-20, 21, 100).astype(float)
@@ -122,6 +139,19 @@ def test_kyle_lambda_while_nothing_trades() -> None:
     assert before is not None
     assert after is not None
     assert after["kyle_lambda"] == pytest.approx(before["kyle_lambda"], rel=1e-3)
+
+
+def test_kyle_lambda_outlives_days_without_a_trade() -> None:
+    """Its covariance grows with what is forgotten, but never out of the doubles: later flow is learnt from."""
+    flows = np.random.default_rng(1).integers(-20, 21, 100).astype(float)
+    mids = 100.0 * np.exp(1e-4 * np.cumsum(2.0 * flows))
+    early = quoted_market(flows, mids)
+    late = quoted_market(flows, 100.0 * np.exp(1e-4 * np.cumsum(3.0 * flows)))
+    moved = {name: table.with_columns(pl.col("ts").dt.offset_by("4d")) for name, table in late.items()}
+    tables = {name: pl.concat([early[name], moved[name]]) for name in early}
+    bars = bars_of(tables, Params(gap="365d", lambda_memory=30.0, bar="10s"))
+    assert bars["kyle_lambda"][100] == pytest.approx(2.0, rel=1e-6)
+    assert bars["kyle_lambda"][-1] == pytest.approx(3.0, rel=1e-3)
 
 
 def test_bar_of_lambda_is_whole_seconds() -> None:
@@ -172,6 +202,22 @@ def test_branching_of_a_known_process(n: float) -> None:
     assert bars["liq_branching"][-2] == pytest.approx(n, abs=0.12)
     usual = bars["liq_branching"] - bars["liq_branching_excess"]
     assert usual[-2] == pytest.approx(numbers(bars[:-60:60], "liq_branching")[6:].mean(), abs=0.2)
+
+
+def test_what_is_usual_of_branching_is_the_median_of_seven_days() -> None:
+    """Of its value at every full minute, up to the one before; the older week is forgotten."""
+    rng = np.random.default_rng(6)
+    level = np.repeat([0.02, 0.3, 0.1, 0.02, 0.5, 0.02, 0.2, 0.1, 0.4], 86_400)  # bursts a second, by day
+    counts = np.zeros(level.size, dtype=np.int64)
+    counts[::40] = rng.poisson(level[::40] * 12) * rng.integers(0, 9, level[::40].size)
+    bars = bars_of(prints(counts), Params(bar="1m", gap="365d"))
+    ts, ratio = bars["ts"].to_physical().to_numpy(), numbers(bars, "liq_branching")
+    told = ratio - numbers(bars, "liq_branching_excess")
+    for row in (7, 60, 1439, 5000, 7 * 1440 + 1, 8 * 1440, 9 * 1440 - 2):
+        counted = ratio[(ts > ts[row] - 7 * 86_400 * SECOND) & (ts <= ts[row] - 60 * SECOND)]
+        assert told[row] == pytest.approx(np.nanmedian(counted), rel=1e-9), row
+    whole = np.nanmedian(ratio[: 9 * 1440 - 2])
+    assert told[9 * 1440 - 2] != pytest.approx(whole, rel=1e-4)
 
 
 def test_inferred_liquidations_are_counted_where_there_is_no_feed() -> None:
@@ -234,6 +280,37 @@ def test_open_interest_shifts_the_next_window_by_what_closed_in_this_one() -> No
         furthest = max(furthest, float(np.abs(got - inferred).max()))
     assert shifts > 5
     assert furthest > 1.0
+
+
+def test_what_a_feed_published_counts_as_closed_where_it_is_more() -> None:
+    """Open interest that stands still, for others open as many positions as are forced to close."""
+    bare = only(simulated("flush", 8, 560.0), "trades", "quotes")
+    feed = simulated("flush", 8, 560.0)["liquidations"]
+    plain = bars_of(bare)
+    first = int(plain["ts"].to_physical()[0])
+    ts = START + np.arange(1, 112) * 5 * SECOND + 3
+    still = canonical(pl.DataFrame({"ts": ts, "open_interest": 5000.0}), "open_interest")
+    engine = Engine()
+    engine.feed(**bare, liquidations=feed, open_interest=still)
+    engine.finish()
+    net = numbers(plain, "buy_volume") - numbers(plain, "sell_volume")
+    at = (-(-ts // SECOND) * SECOND - first) // SECOND
+    published = (-(-feed["ts"].to_physical().to_numpy() // SECOND) * SECOND - first) // SECOND
+    total = alone = 0.0
+    for side, sign in (("buy", 1), ("sell", -1)):
+        volume, inferred = numbers(plain, f"{side}_volume"), np.nan_to_num(numbers(plain, f"liq_{side}_volume"))
+        weight = np.divide(inferred, volume, out=np.zeros_like(volume), where=volume > 0)
+        shifted = inferred.copy()
+        for k in range(1, at.size):
+            window = slice(at[k - 1] + 1, at[k] + 1)
+            following = slice(at[k] + 1, (at[k + 1] if k + 1 < at.size else at[k] + 10) + 1)
+            if sign * net[window].sum() > 0:
+                inside = (published > at[k - 1]) & (published <= at[k]) & (feed["side"].to_numpy() == sign)
+                factor = online.odds_factor(weight[window], volume[window], feed["size"].to_numpy()[inside].sum())
+                shifted[following] = volume[following] * online.shifted(weight[following], factor)
+        total, alone = total + shifted.sum(), alone + inferred.sum()
+    assert engine.feed_figures()["inferred_volume"] == pytest.approx(total, rel=0.03)
+    assert abs(total / alone - 1) > 0.1
 
 
 def test_an_overdue_sample_shifts_nothing() -> None:

@@ -121,6 +121,22 @@ def test_uncomfortable_tapes(seed: int, data: st.DataObject) -> None:
         assert_same(rows, replayed(chosen, PARAMS))
 
 
+@pytest.mark.parametrize("kinds", KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize("tape", ["cascade", "bad day"])
+def test_no_row_of_any_table_knows_what_comes_after_it(tape: str, kinds: tuple[str, ...]) -> None:
+    """A tape that ends early says the same up to there: every column of bars, buckets and episodes."""
+    params = PARAMS.replace(vpin_offsets=4, move_sigmas=3.0, widening_alarm=5.0, cascade_rate=0.2)
+    tables = only(simulated("flush", 8, 700.0) if tape == "cascade" else uncomfortable(7, 3000), *kinds)
+    full = whole(Engine(params), tables)
+    for second in (100, 333, 461, 480):
+        last = START + second * SECOND
+        early = Engine(params)
+        early.feed(**{name: table.filter(pl.col("ts").to_physical() <= last) for name, table in tables.items()})
+        rows = drain(early)
+        assert [len(part) > 0 for part in rows[:2]] == [True, True]
+        assert [said.startswith(part) for said, part in zip(full, rows, strict=True)] == [True] * 3
+
+
 def test_engines_in_threads_do_not_meet() -> None:
     """The core runs without the interpreter lock; engines share nothing."""
     tapes = [simulated(), simulated("news", 3), only(simulated(), "trades"), uncomfortable(1)]

@@ -72,6 +72,25 @@ def test_memories_of_the_imbalance_are_parameters() -> None:
     assert told.equals(other.drop("imbalance_short", "imbalance_long"), null_equal=True)  # of which only bars tell
 
 
+@pytest.mark.parametrize("steps", [4])
+def test_memories_are_seconds_where_bars_are_shorter(steps: int) -> None:
+    """Volume fades from the end of each step, and a step is a bar where that is shorter than a second."""
+    tables = only(simulated("flush", 15, 375.0), "trades", "quotes", "liquidations")
+    bars = bars_of(tables, Params(bar=f"{1000 // steps}ms", toxic_score=1e6))
+    buy, sell = (numbers(bars, f"{side}_volume") for side in ("buy", "sell"))
+    for name, memory in MEMORIES.items():
+        expected = faded_share(buy - sell, buy + sell, steps * memory)
+        np.testing.assert_allclose(numbers(bars, name), expected, rtol=1e-9, atol=1e-12)
+    mid = numbers(bars, "mid")
+    back = 60 * steps
+    moves = 1e4 * np.log(mid[back:] / mid[:-back])
+    np.testing.assert_allclose(numbers(bars, "impact_bps")[back:], moves, rtol=1e-9, atol=1e-9)
+    whole_seconds = bars.filter(pl.col("ts").to_physical() % SECOND == 0)
+    slow = bars_of(tables, Params(toxic_score=1e6))
+    for name in ("mid", "vpin", "kyle_lambda", "liq_branching", "weighted_mid", "bps_per_volume"):
+        np.testing.assert_allclose(numbers(whole_seconds, name), numbers(slow, name), rtol=1e-9, err_msg=name)
+
+
 def test_no_trade_has_no_imbalance() -> None:
     bars = bars_of(only(simulated("news", 3), "quotes"))
     assert all(bars[name].is_null().all() for name in MEMORIES)
@@ -110,11 +129,35 @@ def test_excess_impact(kinds: tuple[str, ...]) -> None:
     moves[60:] = 1e4 * np.log(mid[60:] / mid[:-60])
     np.testing.assert_allclose(numbers(bars, "impact_bps"), moves, rtol=1e-9, atol=1e-9)
     volumes = np.array([math.fsum(volume[max(i - 59, 0) : i + 1]) for i in range(volume.size)])
-    expected = excess_impact(ends, moves, volumes, params.stress_excess, window=15, lag=2)
+    began = ends[int(np.isfinite(mid).argmax())]
+    expected = excess_impact(ends, moves, volumes, params.stress_excess, began, window=15, lag=2)
     np.testing.assert_allclose(numbers(bars, "excess_impact"), expected, rtol=1e-6, atol=1e-9)
     assert np.nanmax(expected) > params.stress_excess
     per_volume = np.divide(np.abs(moves), volumes, out=np.full(volumes.size, NAN), where=volumes > 0)
     np.testing.assert_allclose(numbers(bars, "bps_per_volume"), per_volume, rtol=1e-6, atol=1e-12)
+
+
+def test_excess_impact_of_a_move_without_any_volume() -> None:
+    """As if a millionth of the usual had traded: large, and no division by nothing."""
+    seconds = np.arange(1000)
+    rng = np.random.default_rng(2)
+    walk = np.cumsum(rng.normal(0, 0.5, seconds.size)) + np.where(seconds >= 900, 5.0, 0.0)
+    mid, ts = 100.0 * np.exp(1e-4 * walk), START + SECOND * seconds + 1
+    quotes = {"ts": ts, "bid": mid - 0.01, "bid_size": 1.0, "ask": mid + 0.01, "ask_size": 1.0}
+    trades = {"ts": ts[:800] + 1, "price": mid[:800] + 0.01, "size": 2.0, "side": 1}
+    bars = bars_of(
+        {
+            "trades": canonical(pl.DataFrame(trades), "trades"),
+            "quotes": canonical(pl.DataFrame(quotes), "quotes"),
+        }
+    )
+    ends = (bars["ts"].to_physical() // SECOND).to_list()
+    volume, moves = numbers(bars, "buy_volume"), numbers(bars, "impact_bps")
+    volumes = np.array([math.fsum(volume[max(i - 59, 0) : i + 1]) for i in range(volume.size)])
+    expected = excess_impact(ends, moves, volumes, Params().stress_excess, ends[0])
+    np.testing.assert_allclose(numbers(bars, "excess_impact"), expected, rtol=1e-6, atol=1e-9)
+    assert volumes[930] == 0.0
+    assert expected[930] > 100.0
 
 
 # --- what fades ------------------------------------------------------------------------------------------------------

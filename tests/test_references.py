@@ -15,6 +15,8 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference.consensus import consensus, weighted_median
+from reference.implied import Seconds, half_width, seconds_of_trades
+from reference.venue import corridor, last_prices, marked, price_corridor
 
 import toxmid
 from toxmid.cli import cli
@@ -86,6 +88,68 @@ def test_equals_the_plain_consensus(cascade: Simulation) -> None:
         assert 1e4 * np.log(together["reference_mid"][row]) == pytest.approx(centre, abs=1e-6)
         assert together["reference_width_bps"][row] == pytest.approx(half, rel=1e-6)
         assert len(weights) == len(names)
+
+
+@pytest.mark.parametrize("name", ["clean", "mixed", "toxic"])
+def test_the_corridor_of_one_venue_equals_its_definition(cascade: Simulation, name: str) -> None:
+    """Basis and deviations of the last hours, age of its last trade, how wide it is; doubt where it is torn with us."""
+    other = cascade.references[name]
+    bars = toxmid.replay(trades=cascade.trades, quotes=cascade.quotes, reference={name: other}).bars
+    own = Seconds(
+        bps(bars["mid"]), bars["spread_bps"].to_numpy(), np.zeros(bars.height),
+        bars["buy_volume"].to_numpy(), bars["sell_volume"].to_numpy(),
+    )  # fmt: skip
+    ends = bars["ts"].to_physical().to_numpy()
+    tape = other.filter(pl.col("ts").to_physical() <= ends[-1])
+    ts, price, side, size = (tape[column].to_physical().to_numpy() for column in ("ts", "price", "side", "size"))
+    venue = padded(seconds_of_trades(ts, price, side, size), int(-(-ts[0] // SECOND) - ends[0] // SECOND), bars.height)
+    ours = own.mid + sum(bars[f"{term}_bps"].fill_null(np.nan).to_numpy() for term in TERMS[:3])
+    expected = corridor(own, venue, last_prices(ts, side, price, ends), ours, 6.0)
+    told = bars["reference_width_bps"].is_not_null().to_numpy() & (ends <= ts[-1])
+    assert told.sum() > 1000
+    np.testing.assert_allclose(bps(bars["reference_mid"])[told], expected[0][told], atol=1e-6, rtol=0)
+    np.testing.assert_allclose(bars["reference_width_bps"].to_numpy()[told], expected[1][told], rtol=1e-6)
+    assert np.nanmax(expected[1]) > 1.5 * np.nanmedian(expected[1])
+    # The interval: where the corridor holds the value, no wider than it allows.
+    held = bars["reference_bps"].fill_null(0.0).to_numpy()
+    allowed = np.where(held != 0.0, np.sqrt(4 * expected[1] ** 2 + (0.5 * held) ** 2), np.inf)
+    half = np.minimum(half_width(own, ours - own.mid), allowed)
+    for bound, sign in (("implied_lo", -1), ("implied_hi", 1)):
+        got = sign * (bps(bars[bound]) - bps(bars["implied_mid"]))
+        np.testing.assert_allclose(got[told], half[told], rtol=1e-6, atol=1e-6)
+    assert name != "mixed" or (half == allowed).sum() > 3
+
+
+def test_an_index_and_a_mark_price_equal_their_definition(cascade: Simulation) -> None:
+    """The mark price goes most of the way to the index here, and is heard once that is known."""
+    mark = cascade.mark.with_columns(
+        price=pl.col("index") * np.exp(1e-4 * (2.0 + 0.3 * np.sin(np.arange(cascade.mark.height) / 17.0)))
+    )
+    bars = toxmid.replay(trades=cascade.trades, quotes=cascade.quotes, mark=mark).bars
+    own = Seconds(
+        bps(bars["mid"]), bars["spread_bps"].to_numpy(), np.zeros(bars.height),
+        bars["buy_volume"].to_numpy(), bars["sell_volume"].to_numpy(),
+    )  # fmt: skip
+    ends, ts = bars["ts"].to_physical().to_numpy(), mark["ts"].to_physical().to_numpy()
+    at = np.searchsorted(ts, ends, side="right") - 1
+    index, price = (np.where(at >= 0, mark[name].to_numpy()[at], np.nan) for name in ("index", "price"))
+    told = bars["reference_width_bps"].is_not_null().to_numpy()
+    corridors = [price_corridor(own, values, np.maximum(ends - ts[at], 0) / 1e9, 6.0) for values in (index, price)]
+    expected = marked(own, *corridors, told)
+    assert told.sum() > 1000
+    np.testing.assert_allclose(bps(bars["reference_mid"])[told], expected[0][told], atol=1e-6, rtol=0)
+    np.testing.assert_allclose(bars["reference_width_bps"].to_numpy()[told], expected[1][told], rtol=1e-6)
+    heard = np.abs(expected[0] - corridors[0][0]) > 1e-6
+    assert 100 < heard.sum() < told.sum() - 30
+
+
+def padded(rows: Seconds, late: int, count: int) -> Seconds:
+    """The same rows on a clock of `count` seconds that began so many seconds earlier."""
+    columns = []
+    for values in (rows.mid, rows.spread, rows.age, rows.buy, rows.sell):
+        blank = 0.0 if values is rows.buy or values is rows.sell else np.nan
+        columns.append(np.concatenate([np.full(late, blank), values, np.full(count, blank)])[:count])
+    return Seconds(*columns)
 
 
 def test_weighted_median_of_two_is_their_mean() -> None:

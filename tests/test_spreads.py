@@ -12,11 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 from reference.classify import Quote
+from reference.microprice import expected_moves
 from reference.spreads import spread as reference
 
 from toxmid.engine import Engine
 from toxmid.errors import DataError, NotEnoughDataError, ParameterError
 from toxmid.microprice import MicroPrice
+from toxmid.params import Params
 from toxmid.spreads import spreads
 
 SECOND = 10**9
@@ -132,6 +134,21 @@ def test_micro_price_learns_from_quotes_what_it_learns_from_bars() -> None:
         MicroPrice.fit_quotes(tables["quotes"][:50])
     with pytest.raises(NotEnoughDataError):
         MicroPrice.fit_quotes(tables["quotes"][:0])
+
+
+@pytest.mark.parametrize(("scenario", "step"), [("calm", "1s"), ("info", "3s")])
+def test_micro_price_is_the_expected_sum_of_all_moves_to_come(scenario: str, step: str) -> None:
+    engine = Engine(Params(bar=step))
+    engine.feed(quotes=simulated(scenario, duration=900.0)["quotes"])
+    engine.finish()
+    bars = engine.take_bars()
+    micro, columns = MicroPrice.fit([bars]), bars.select("mid", "spread_bps", "bid_size", "ask_size").fill_null(NAN)
+    assert micro.edges.tolist() == pytest.approx(np.nanquantile(columns["spread_bps"], [0.25, 0.5, 0.75]), rel=1e-12)
+    expected = expected_moves(columns.rows(), micro.edges.tolist())
+    assert len(expected) > 12
+    for (spread, imbalance), move in expected.items():
+        assert micro.adjustment[spread, imbalance] == pytest.approx(move, rel=1e-5, abs=1e-6)
+    assert np.abs(micro.adjustment).max() > 0.05
 
 
 @pytest.mark.parametrize(

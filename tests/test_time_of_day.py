@@ -9,6 +9,7 @@ import pytest
 from feeding import NAN, SECOND, START, whole
 
 from toxmid.engine import Engine, bars_frame
+from toxmid.instrument import Instrument
 from toxmid.params import Params
 from toxmid.schema import canonical
 
@@ -24,7 +25,7 @@ def quotes(spreads: Floats) -> pl.DataFrame:
     return canonical(pl.DataFrame(table), "quotes")
 
 
-def plain_z(spreads: Floats, minute: int) -> float:
+def plain_z(spreads: Floats, minute: int, tick_bps: float = 0.0) -> float:
     """At the end of a minute: ln(spread with 10 s memory) against median and MAD of what was known a second before."""
     usual = np.array(spreads)  # mean over each minute: the quote stands through it
     usual[0] = NAN  # a minute is known once another lies before it
@@ -40,7 +41,8 @@ def plain_z(spreads: Floats, minute: int) -> float:
     smooth = spreads[0]
     for spread in spreads[max(0, minute - 6) : minute + 1]:
         smooth = spread + (smooth - spread) * np.exp(-MINUTE / 10)
-    return float((np.log(smooth) - median) / (scale + 0.1))
+    floor = np.log(1 + 0.5 * tick_bps / smooth) if tick_bps else 0.1
+    return float((np.log(smooth) - median) / (scale + floor))
 
 
 @pytest.fixture(scope="module")
@@ -69,3 +71,24 @@ def test_the_usual_night_is_not_wide(z: Floats, spreads: Floats) -> None:
     before, after = (np.corrcoef(z[day * DAY : (day + 1) * DAY], wave)[0, 1] for day in (2, 4))
     assert before > 0.9
     assert abs(after) < 0.2
+
+
+def test_after_a_month_the_oldest_days_are_forgotten() -> None:
+    """The first two days were twenty times as wide: on the thirty-first nothing of them is left."""
+    minutes = np.arange(30 * DAY + 120)
+    spreads = np.exp(np.random.default_rng(3).normal(0, 0.3, minutes.size)) * np.where(minutes < 2 * DAY, 20.0, 1.0)
+    bars = bars_frame(whole(Engine(Params(bar="1m")), {"quotes": quotes(spreads)})[0])
+    told = np.array(bars["spread_z"].fill_null(NAN).to_numpy())
+    for minute in (28 * DAY + 17, 29 * DAY - 1, 29 * DAY + 700, 30 * DAY, 30 * DAY + 44, 30 * DAY + 110):
+        assert told[minute] == pytest.approx(plain_z(spreads, minute), rel=1e-4, abs=1e-4), minute
+
+
+@pytest.mark.parametrize("tick", [0.001, 0.01, 1.0])
+def test_where_the_tick_is_known_half_of_it_is_what_a_spread_may_do(spreads: Floats, tick: float) -> None:
+    """In logarithm, as it is at the spread of the moment. A tenth stands for it only where no tick is known."""
+    young = spreads[:600]
+    bars = bars_frame(whole(Engine(Params(bar="1m"), Instrument(tick=tick)), {"quotes": quotes(young)})[0])
+    told, mid = bars["spread_z"].fill_null(NAN).to_numpy(), bars["mid"].to_numpy()
+    for minute in (5, 17, 300, 598):
+        expected = plain_z(young, minute, 1e4 * tick / mid[minute])
+        assert told[minute] == pytest.approx(expected, rel=1e-4, abs=1e-4), minute

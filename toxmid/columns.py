@@ -41,8 +41,10 @@ BARS: Final[tuple[Column, ...]] = (
     Column("ask_size", "base coin", "size at the best ask"),
     Column("mid", "quote currency", "(bid + ask) / 2; null while the touch is one-sided, locked or crossed"),
     Column("spread_bps", "bps", "quoted spread at the end, 1e4 ln(ask / bid)"),
-    Column("spread_mean_bps", "bps", "quoted spread of the mid, time-weighted over the bar"),
-    Column("effective_spread_bps", "bps", "2 side (price - mid before the order), size-weighted over the bar"),
+    Column("spread_mean_bps", "bps", "quoted spread of the mid, time-weighted over the bar",
+           "10.1111/j.1540-6261.1992.tb04408.x"),
+    Column("effective_spread_bps", "bps", "2 side (price - mid before the order), size-weighted over the bar",
+           "10.1016/0304-405X(95)00867-E"),
     Column("price", "quote currency", "last trade so far"),
     Column("trades", "1", "prints in the bar"),
     Column("buy_volume", "base coin", "bought by takers"),
@@ -52,7 +54,7 @@ BARS: Final[tuple[Column, ...]] = (
            "traded before anything can be inferred"),
     Column("liq_sell_volume", "base coin", "forced sells, likewise"),
     Column("imbalance", "-1 to 1", "signed over total taker volume, that of unknown side included: sums that fade by "
-           "exp(-t / Params.imbalance_memory), 30 s, at the end of each step"),
+           "exp(-t / Params.imbalance_memory), 30 s, at the end of each step", "10.1016/S0304-405X(02)00136-8"),
     Column("imbalance_short", "-1 to 1", "the same with Params.imbalance_short, 10 s"),
     Column("imbalance_long", "-1 to 1", "the same with Params.imbalance_long, 60 s"),
     Column("ofi", "base coin", "order-flow imbalance at the touch, sum over the bar; a side that empties takes "
@@ -61,11 +63,13 @@ BARS: Final[tuple[Column, ...]] = (
     Column("depth_bid", "base coin", "resting within Params.depth_bps below the mid"),
     Column("depth_ask", "base coin", "resting within Params.depth_bps above the mid"),
     Column("vpin", "0 to 1", "of the last buckets closed by then", "10.1093/rfs/hhs053"),
-    Column("vpin_rank", "0 to 1", "share of the past values below it"),
+    Column("vpin_rank", "0 to 1", "share of the values of the Params.rank_days before it that lie below it",
+           "10.3233/AF-13030"),
     Column("vpin_lo", "0 to 1", "least VPIN over Params.vpin_offsets starts of the volume clock; where that is over 1",
            "10.4236/jmf.2019.94032"),
     Column("vpin_hi", "0 to 1", "greatest, likewise"),
-    Column("spread_z", "robust sigmas", "ln(spread) against this time of day on 28 days: (x - median) / 1.4826 MAD"),
+    Column("spread_z", "robust sigmas", "ln(spread with Params.spread_memory, 10 s) against this time of day on 28 "
+           "days: (x - median) / (1.4826 MAD + floor), the floor half a tick, or 0.1 where none is known"),
     Column("impact_bps", "bps", "60 s log return of the mid"),
     Column("bps_per_volume", "bps per base coin", "|impact_bps| over the volume of these 60 s"),
     Column("excess_impact", "1", "|impact_bps| over what the square-root law expects of that volume",
@@ -83,7 +87,8 @@ BARS: Final[tuple[Column, ...]] = (
     Column("reference_bps", "bps", "term: what the corridor of other venues takes off"),
     Column("reference_mid", "quote currency", "where other venues put our mid together"),
     Column("reference_width_bps", "bps", "how far to either side of it they allow the implied mid to be"),
-    Column("credibility", "0 to 1", "of the price of the moment: 1 / rho^2 at a spread rho times the usual one"),
+    Column("credibility", "0 to 1", "of the price of the moment: 1 / rho^2 at a spread rho times the usual one; null "
+           "without an implied mid"),
     Column("memory", "s", "half-life of the toxic means at today's credibility"),
     Column("regime", "", "calm, stress-labelled, stress-inferred, one-sided book or halted"),
     Column("weighted_mid", "quote currency", "(ask x bid size + bid x ask size) / sizes",
@@ -103,7 +108,7 @@ BARS: Final[tuple[Column, ...]] = (
     *(Column(f"depth_{side}_{bps}bps", "base coin", f"resting within {bps} bps of the mid")
       for side in ("bid", "ask") for bps in (1, 5, 10, 25, 50)),
     Column("round_trip_bps", "bps", "1e4 ln(mean price of buying / of selling) Params.cost_size; null where the book "
-           "shown is not deep enough"),
+           "shown is not deep enough", "10.1111/j.1468-036X.2013.12006.x"),
     Column("bid_added", "base coin", "put within Params.depth_bps of the mid that stood when the second began; depth "
            "there = before + added - traded - cancelled"),
     Column("bid_traded", "base coin", "what went from there and traded"),
@@ -129,7 +134,8 @@ BUCKETS: Final[tuple[Column, ...]] = (
     Column("imbalance", "-1 to 1", "(bought - sold) / volume"),
     Column("vpin", "0 to 1", "sum of |bought - sold| over the volume of the last Params.window buckets, this one the "
            "last", "10.1093/rfs/hhs053"),
-    Column("vpin_rank", "0 to 1", "share of the values of the Params.rank_days before it that lie below it"),
+    Column("vpin_rank", "0 to 1", "share of the values of the Params.rank_days before it that lie below it",
+           "10.3233/AF-13030"),
     Column("vpin_lo", "0 to 1", "least VPIN over Params.vpin_offsets starts of the volume clock, when all of them had "
            "taken the trade that filled the bucket; where that is over 1", "10.4236/jmf.2019.94032"),
     Column("vpin_hi", "0 to 1", "greatest, likewise"),
@@ -145,12 +151,13 @@ BUCKETS: Final[tuple[Column, ...]] = (
 
 # One row per closed episode, in the order in which they closed.
 EVENTS: Final[tuple[Column, ...]] = (
-    Column("kind", "", "widening, sweep, vacuum or liquidation_cascade"),
+    Column("kind", "", "widening (cumulated excess of spread_z), sweep, vacuum or liquidation_cascade",
+           "10.1093/biomet/41.1-2.100"),
     Column("ts_start", "UTC", "the last quiet second before it"),
     Column("ts_end", "UTC", "the last second of it"),
     Column("ts_known", "UTC", "when it was known to be over"),
     Column("side", "+1, -1, 0", "of the move; of the forced flow for a cascade"),
-    Column("move_bps", "bps", "farthest displacement of the mid from where it stood before"),
+    Column("move_bps", "bps", "farthest displacement of the mid from where it stood before; null where there was none"),
     Column("volume", "base coin", "traded in it"),
     Column("bps_per_volume", "bps per base coin", "|move_bps| / volume"),
     Column("liq_volume", "base coin", "of it, liquidation-driven"),

@@ -29,6 +29,10 @@ def _price(value: float | None) -> str:
     return "-" if value is None else f"{value:.6g}"
 
 
+def _bps(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0f}"
+
+
 def _lines(pairs: list[tuple[str, str]]) -> list[str]:
     width = max(len(name) for name, _ in pairs)
     return [f"{name:<{width}}  {value}" for name, value in pairs]
@@ -77,7 +81,7 @@ def _events_left_out(replay: Replay) -> list[tuple[str, str]]:
 
 def _largest(replay: Replay) -> pl.DataFrame:
     """The episodes with the largest moves, in order of time."""
-    ranked = replay.events.sort(pl.col("move_bps").abs(), descending=True).head(_MOST_EPISODES)
+    ranked = replay.events.sort(pl.col("move_bps").abs(), descending=True, nulls_last=True).head(_MOST_EPISODES)
     return ranked.sort("ts_start")
 
 
@@ -92,9 +96,9 @@ def _episodes(replay: Replay) -> list[str]:
     for row in _largest(replay).iter_rows(named=True):
         seconds = (row["ts_end"] - row["ts_start"]).total_seconds()
         lines.append(
-            f"{row['kind'].replace('_', ' '):<20}{_moment(row['ts_start']):<21}{seconds:>8.0f}{row['move_bps']:>10.0f}"
-            f"{_price(quoted.get(row['ts_end'])):>12}{_price(row['toxic_mean']):>12}{_price(row['debiased_mean']):>12}"
-            f"{_price(row['implied_mid']):>12}{_price(row['mid_after']):>12}"
+            f"{row['kind'].replace('_', ' '):<20}{_moment(row['ts_start']):<21}{seconds:>8.0f}"
+            f"{_bps(row['move_bps']):>10}{_price(quoted.get(row['ts_end'])):>12}{_price(row['toxic_mean']):>12}"
+            f"{_price(row['debiased_mean']):>12}{_price(row['implied_mid']):>12}{_price(row['mid_after']):>12}"
         )
     more = replay.events.height - _MOST_EPISODES
     return lines + ([f"... and {more} smaller ones"] if more > 0 else [])

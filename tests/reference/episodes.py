@@ -62,16 +62,17 @@ def quiet_norms(bars: Bars) -> tuple[Floats, Floats]:
     move, volume = np.abs(bars["impact_bps"]), last(bars.volume, 60)
     loud = bars["excess_impact"] > p.stress_excess
     rms, mean = np.full(n, NAN), np.full(n, NAN)
+    known_from = int(np.argmax(np.isfinite(bars.log_mid)))
     minutes: list[tuple[float, float, bool]] = []
     began, now = 0, (NAN, NAN)
     for t in range(n):
         rms[t], mean[t] = now
-        if not ends[t]:
+        if not ends[t] or t < known_from:
             continue
         minutes.append((move[t], volume[t], not loud[began : t + 1].any()))
         began = t + 1
         count = len(minutes)
-        if count <= 4:
+        if count <= 4 or t - known_from < 299:
             continue
         end = max(count - (lag if 2 * lag < count else count // 2), 5)
         known = [minute for minute in minutes[max(0, end - window) : end] if not math.isnan(minute[0])]
@@ -170,25 +171,26 @@ def episodes(frame: pl.DataFrame, params: Any) -> list[dict[str, Any]]:
 def row(kind: str, bars: Bars, measure: Floats, before: int, hot: list[int], known: int) -> dict[str, Any]:
     ts, mid, end = bars.frame["ts"], bars["mid"], hot[-1]
     shifts = [1e4 * math.log(mid[t] / mid[before]) for t in hot if mid[t] > 0 and mid[before] > 0]
-    move = max(shifts, key=abs, default=0.0)
+    move = max(shifts, key=abs, default=NAN)
     inside = slice(before + 1, end + 1)
     volume = float(bars.volume[inside].sum())
     forced = sum(float(bars["liq_buy_volume"][t] - bars["liq_sell_volume"][t]) for t in hot)
     direction = forced if kind == "liquidation_cascade" and forced else move
     hit = "ask" if move > 0 else "bid"
+    moved = abs(move) > 0  # else nobody can say which side was hit
     depth = bars[f"depth_{hit}"][before]
     traded, cancelled = (float(np.nansum(bars[f"{hit}_{what}"][inside])) for what in ("traded", "cancelled"))
     wide = [t for t in range(hot[0], known + 1) if not bars["spread_z"][t] <= bars.params.widening_drift]
     tight = max(wide, default=hot[0] - 1) + 1
     return {
         "kind": kind, "ts_start": ts[before], "ts_end": ts[end], "ts_known": ts[known],
-        "side": int(np.sign(direction)), "move_bps": move, "volume": volume,
+        "side": int(np.sign(np.nan_to_num(direction))), "move_bps": move, "volume": volume,
         "bps_per_volume": abs(move) / volume if volume else NAN,
         "liq_volume": float((bars["liq_buy_volume"] + bars["liq_sell_volume"])[inside].sum()),
         **{name: bars[name][end] for name in ("toxic_mean", "debiased_mean", "implied_mid")},
         "mid_before": mid[before], "mid_after": mid[known], "peak": max(measure[t] for t in hot),
-        "depth_share": abs(float(bars.flow[inside].sum())) / depth if depth > 0 and move else NAN,
-        "cancelled_share": cancelled / (cancelled + traded) if cancelled + traded > 0 and move else NAN,
+        "depth_share": abs(float(bars.flow[inside].sum())) / depth if depth > 0 and moved else NAN,
+        "cancelled_share": cancelled / (cancelled + traded) if cancelled + traded > 0 and moved else NAN,
         "gap": not bars["trades"][inside].any(),
         "ts_tightened": ts[tight] if kind == "widening" and tight <= known else None,
     }  # fmt: skip

@@ -94,7 +94,17 @@ def follow(track: float, y: float, budget: float) -> float:
 
 def implied(rows: Seconds) -> Floats:
     """1e4 ln(implied mid); NaN until ready."""
+    return implied_and_minutes(rows)[0]
+
+
+def credible_minutes(rows: Seconds) -> Floats:
+    """By how much the credible clock advances in each second: normal minutes of trading at credible prices."""
+    return implied_and_minutes(rows)[1]
+
+
+def implied_and_minutes(rows: Seconds) -> tuple[Floats, Floats]:
     n = len(rows.mid)
+    clock = np.zeros(n)
     known = norms(rows)
     start = int(np.argmax(np.isfinite(rows.mid)))
     out = np.full(n, np.nan)
@@ -139,6 +149,26 @@ def implied(rows: Seconds) -> Floats:
             supported = credible
         if t <= start + 300:
             continue  # the tracks follow, but not enough is known to say anything
+        clock[t] = min(minutes, 1 / 60) / rho**2
         lead = (1 - 1 / 3) * (0.4 + 0.6 * back) * (credible - supported)
         out[t] = supported + min(max(lead, -2.5 * thirty), 2.5 * thirty)
+    return out, clock
+
+
+def half_width(rows: Seconds, gap: Floats) -> Floats:
+    """Half width of the 90 % interval, bps, given how far the implied mid is from the quoted one."""
+    sigma, usual_volume, usual_spread = norms(rows)
+    total = np.cumsum(rows.buy + rows.sell)
+    out, thirty, moved, widest = np.full(gap.size, np.nan), math.nan, 0.0, 0.0
+    for t in range(gap.size):
+        if math.isnan(rows.mid[t]):
+            continue
+        thirty = rows.spread[t] if math.isnan(thirty) else thirty + (1 - math.exp(-1 / 30)) * (rows.spread[t] - thirty)
+        if math.isnan(gap[t]):
+            continue
+        busy = max((total[t] - total[t - 60]) / usual_volume[t], 1.0)
+        moved = max(moved * 2 ** (-1 / 180), abs(rows.mid[t] - rows.mid[t - 60]) - 4 * sigma[t] * math.sqrt(busy))
+        widest = max(widest * 2 ** (-1 / 180), thirty - usual_spread[t])
+        squares = (0.45 * thirty) ** 2 + (0.5 * gap[t]) ** 2 + (0.25 * widest) ** 2 + (0.22 * moved) ** 2
+        out[t] = math.sqrt(squares + (0.5 * sigma[t]) ** 2 * rows.age[t] / 60)
     return out

@@ -15,8 +15,9 @@ class Order:
     ts: int
     side: int
     lots: int
-    claimed: int = 0
+    claimed: float = 0
     price: float = nan
+    guess: float = 0.0  # of it, inferred to be forced
 
 
 @dataclass
@@ -27,7 +28,7 @@ class Matching:
     window: int  # before a record, in which its orders are looked for
     grace: int  # after a record, in which its order may still come
     orders: list[Order] = field(default_factory=list)
-    waiting: list[list[int]] = field(default_factory=list)  # time, side, lots that are still missing
+    waiting: list[list[float]] = field(default_factory=list)  # time, side, lots that are still missing
     unmatched: int = 0
 
     def order(self, ts: int, side: int, lots: int, price: float) -> None:
@@ -48,17 +49,19 @@ class Matching:
         held = self.orders[-(REMEMBERED - 1) :]
         near = [order for order in held if order.side == side and order.ts >= ts - self.window]
         run = self._exact_run(near, lots, price) or self._exact_run(near, lots, nan)
-        left = lots
+        left: float = lots
         at_price = [order for order in near if abs(order.price - price) <= 4 * self.half_tick]
         for order in run or [*reversed(at_price), *reversed(near)]:
             left -= self._claim(order, left)
+        for order in near:  # a feed of one record a second: what it leaves out counts as far as it is inferred
+            order.claimed = max(order.claimed, order.guess * order.lots)
         if left and len(self.waiting) == WAITING:
             self.unmatched += 1
         elif left:
             self.waiting.append([ts, side, left])
 
     @staticmethod
-    def _claim(order: Order, lots: int) -> int:
+    def _claim(order: Order, lots: float) -> float:
         got = min(lots, order.lots - order.claimed)
         order.claimed += got
         return got

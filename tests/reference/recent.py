@@ -33,11 +33,12 @@ class Minute:
 
 
 def excess_impact(
-    ends: Sequence[int], moves: Floats, volumes: Floats, limit: float, window: int = 360, lag: int = 10
+    ends: Sequence[int], moves: Floats, volumes: Floats, limit: float, began: int, window: int = 360, lag: int = 10
 ) -> Floats:
     """|60 s move| over sigma sqrt(V / mean V) at the end of each second.
 
-    `ends`: seconds since 1970; `moves` in bps; `volumes` of 60 s. sigma is the root mean square move and mean V the
+    `ends`: seconds since 1970; `moves` in bps; `volumes` of 60 s; `began`: end of the first second with a mid, 300 s
+    after whose beginning there is something to judge by. sigma is the root mean square move and mean V the
     mean volume of the quiet ones among the minutes that count: the `window` of them before the youngest `lag`, a
     younger history without its younger half. A minute in which an excess above `limit` was seen is not quiet; where
     most are not, all count.
@@ -53,10 +54,13 @@ def excess_impact(
         quiet = quiet and not excess > limit
         if end % 60:
             continue
+        if end < began:
+            quiet = True
+            continue
         minutes.append(Minute(move, volume, quiet))
         quiet = True
         n = len(minutes)
-        if n <= 4:
+        if n <= 4 or end < began - 1 + 300:
             continue
         last = max(n - (lag if 2 * lag < n else n // 2), 5)
         old = [minute for minute in minutes[max(last - window, 0) : last] if not math.isnan(minute.move)]

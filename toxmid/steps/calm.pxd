@@ -189,13 +189,16 @@ cdef inline void _tod_norm(Calm *c, int64_t n, int64_t minute_of_day) noexcept n
 
 
 cdef inline int calm_minute(Calm *c, int64_t ts, double spread, double move, double volume, bint quiet) noexcept nogil:
-    """Keep the sample of the minute that ends at `ts` and renew the norms of minutes."""
+    """Keep the sample of the minute that ends at `ts` and renew the norms of minutes. Minutes before the first mid are no
+    history: they would only put off the day on which the others count."""
     cdef int64_t size = sizeof(Minute)
     cdef int64_t window = c.window // (60 * <int64_t> SECOND)
     cdef int64_t lag = c.lag // (60 * <int64_t> SECOND)
     cdef int64_t keep = (TOD_DAYS + 1) * DAY_MINUTES + 2 * TOD_HALF
     cdef Minute *m
     cdef int64_t n, first, last
+    if c.first == 0:
+        return 0
     if block_reserve(&c.minutes, size) < 0 or block_reserve(&c.scratch, c.minutes.used + size) < 0:
         return ERR_MEMORY
     n = c.minutes.used // size
@@ -213,7 +216,7 @@ cdef inline int calm_minute(Calm *c, int64_t ts, double spread, double move, dou
     c.minutes.used += size
     c.count += 1
     n += 1
-    if n <= WARM_MINUTES:
+    if n <= WARM_MINUTES or ts - c.first < (READY_SECONDS - 1) * <int64_t> SECOND:      # its first second is behind a market, too
         return 0
     last = n - (lag if 2 * lag < n else n // 2)
     if last <= WARM_MINUTES:

@@ -19,7 +19,7 @@ cdef struct EpisodeRow:         # every field is 8 bytes wide: int64 or double
     int64_t ts_end
     int64_t ts_known
     int64_t side                # of the move; of the forced flow for a cascade
-    double move_bps             # farthest displacement of the mid from where it stood before
+    double move_bps             # farthest displacement of the mid from where it stood before; NaN: there was no mid
     double volume               # base coin
     double bps_per_volume
     double liq_volume           # base coin, liquidation-driven
@@ -54,15 +54,15 @@ cdef struct Episode:
     int64_t patience            # ns of quiet after which it is over
     View before                 # the last quiet step
     View last                   # the last hot step
-    double farthest             # bps, signed
+    double farthest             # bps, signed; NaN: no mid yet, or none before it
     double peak
     double flow
     int64_t tightened           # first step of those without a wide spread up to now; 0: it is wide
 
 
 cdef inline void _note(Episode *e, const View *v, double strength) noexcept nogil:
-    cdef double move = 1e4 * log(v.mid / e.before.mid) if v.mid > 0 and e.before.mid > 0 else 0.0
-    if fabs(move) > fabs(e.farthest):
+    cdef double move = 1e4 * log(v.mid / e.before.mid)      # NaN without one of them
+    if not fabs(move) <= fabs(e.farthest) and move == move:
         e.farthest = move
     if strength > e.peak:
         e.peak = strength
@@ -87,7 +87,7 @@ cdef inline void _write_hit_side(const Episode *e, EpisodeRow *row) noexcept nog
     cdef double cancelled = e.last.cancelled[hit] - e.before.cancelled[hit]
     row.depth_share = _share(fabs(e.last.net_coins - e.before.net_coins), e.before.depth[hit])
     row.cancelled_share = _share(cancelled, cancelled + traded)
-    if e.farthest == 0:
+    if not fabs(e.farthest) > 0:
         row.depth_share = row.cancelled_share = NAN
 
 
@@ -127,7 +127,7 @@ cdef inline int episode_step(Episode *e, int kind, const View *v, bint hot, bint
     if not e.open:
         if hot and e.before.ts:
             e.open = True
-            e.farthest = 0.0
+            e.farthest = NAN
             e.peak = strength
             e.flow = 0.0
             e.last = v[0]

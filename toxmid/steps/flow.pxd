@@ -45,6 +45,7 @@ cdef struct Print:              # a finished taker order
     double pressure             # displacement before it, price units
     double guess                # inferred weight
     double matched              # units that liquidation records have claimed
+    double told                 # units that were inferred and counted before any record was there, and not claimed since
     double clock                # credible clock when it traded
 
 cdef struct Record:             # a liquidation record without its trade
@@ -64,6 +65,7 @@ cdef struct Flow:
     double liq_total, toxic_total       # base coin, since the beginning
     double claimed_total                # of them: trades that records were matched with
     double inferred_total               # what was inferred to be forced, with a feed or without
+    double told_again                   # base coin of the last record that had been inferred and counted
     double coins_per_unit               # of the last trade
     double slack                        # units by which sizes may differ and still be the same: half a lot
     double price_slack                  # half a tick; 0: none is known, and a millionth of the price stands for it
@@ -129,10 +131,14 @@ cdef inline double _claim(Flow *f, Print *p, double units) noexcept nogil:
     """A record claims up to `units` of a print; how many it got. A part that was guessed toxic already is not added twice."""
     cdef double free_units = p.units - p.matched
     cdef double got = units if units < free_units else free_units
+    cdef double again
     if got > 0:
+        again = got if got < p.told else p.told
+        p.told -= again
+        f.told_again += again * p.coins / p.units
         p.matched += got
         f.claimed_total += got * p.coins / p.units
-        flow_add(f, p, got)
+        flow_add(f, p, got - again)
         return got
     return 0.0
 
@@ -213,7 +219,9 @@ cdef inline void _confirm_guesses(Flow *f, int64_t oldest, int64_t side) noexcep
             units = p.guess * p.units - p.matched
             if units > 0:
                 p.matched += units
-                flow_add(f, p, units)
+                if units > p.told:
+                    flow_add(f, p, units - p.told)
+                p.told = 0
         i -= 1
 
 
@@ -221,6 +229,7 @@ cdef inline void flow_record(Flow *f, int64_t ts, int64_t side, double units, do
     """A liquidation record has arrived: find the trades it speaks of."""
     cdef double got
     f.feed = True
+    f.told_again = 0
     got = _claim_exact(f, ts - f.window, side, units, price)
     if got == 0:
         got = _claim_exact(f, ts - f.window, side, units, NAN)
@@ -264,6 +273,7 @@ cdef inline double _count_order(Flow *f, Print *p, Tally *tally) noexcept nogil:
     if f.feed or not p.guess > 0:
         return 0.0
     flow_add(f, p, p.guess * p.units)
+    p.told = p.guess * p.units
     forced = p.guess * p.coins
     if p.side > 0:
         f.liq_buy += forced
@@ -296,7 +306,7 @@ cdef inline int flow_order(Flow *f, const Order *o, Tally *tally, Print *spare, 
     p.half_spread = o.half_spread
     p.pressure = o.pressure
     p.clock = f.clock
-    p.matched = 0
+    p.matched = p.told = 0
     p.guess = f.guess[o.side + 1]
     forced[0] = 0.0
     if unlikely(p.guess > 0 or f.waiting):

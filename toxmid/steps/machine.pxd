@@ -265,8 +265,8 @@ cdef inline double _tick_bps(const Machine *m) noexcept nogil:
 
 
 cdef inline bint _has_depth(const Machine *m) noexcept nogil:
-    """Is there a book whose depth around the mid means something?"""
-    return m.book.sides[BID].words > 0 and m.touch.mid == m.touch.mid and not m.book.crossed
+    """Is there a book whose depth around the mid means something? One side of it may be empty."""
+    return (m.book.sides[BID].words > 0 or m.book.sides[ASK].words > 0) and m.touch.mid == m.touch.mid and not m.book.crossed
 
 
 cdef inline double _move(const Past *then, double log_mid) noexcept nogil:
@@ -478,8 +478,8 @@ cdef inline void _fill_row(Machine *m, double spread, double move, double units_
     r.reference_bps = m.implied.reference_gap
     r.reference_mid = exp(1e-4 * m.others.centre) if m.others.half == m.others.half else NAN
     r.reference_width_bps = m.others.half
-    r.credibility = m.implied.credibility
-    r.memory = 60.0 * m.flow.half_life / m.implied.credibility
+    r.credibility = m.implied.credibility if m.implied.value == m.implied.value else NAN
+    r.memory = 60.0 * m.flow.half_life / r.credibility
     r.weighted_mid = touch_weighted_mid(t)
     r.sign_acf_1 = signs_correlation(&m.signs, 0)
     r.sign_acf_10 = signs_correlation(&m.signs, 1)
@@ -981,6 +981,7 @@ cdef inline int machine_liquidation(Machine *m, int64_t ts, int side, double pri
     feed_record(&m.feed, side, coins)
     m.blind = False
     m.branching.prints += 1
+    coins -= m.flow.told_again                  # what was inferred of it stands in a row already
     m.flow.liq_total += coins
     m.sums.blind = m.clock.blind = False        # from now on the feed is known to be there
     if side > 0:
