@@ -21,7 +21,7 @@ from toxmid.errors import DataError, FileError, ParameterError
 from toxmid.instrument import Instrument
 from toxmid.readers import open_tape
 from toxmid.replay import replay
-from toxmid.schema import KINDS, Kind, empty
+from toxmid.schema import KINDS, TABLES, Kind, empty
 
 HEADER = "exchange,symbol,timestamp,local_timestamp,id,side,price,amount\n"
 T0 = 1_760_130_960_000_000
@@ -95,6 +95,16 @@ def test_groups_do_not_depend_on_the_pieces(pieces: list[int], rows: int) -> Non
     assert [n for group in groups for n in group["n"]] == numbers["n"].to_list()
     assert all(group.height == rows for group in groups[:-1])
     assert all(0 < group.height <= rows for group in groups[-1:])
+
+
+@pytest.mark.parametrize(("name", "kind"), samples_of_every_format())
+def test_columns_without_a_null_say_so(samples: Path, tmp_path: Path, name: str, kind: Kind) -> None:
+    """What all rows have, times, prices, sizes and sides, is declared; what a table may do without is not."""
+    path = convert(samples / name, tmp_path / f"tape_{kind}.parquet", kind).path
+    declared = {field.name: not field.nullable for field in pq.read_schema(path)}
+    must = {field.name for field in TABLES[kind] if not field.optional}
+    assert all(declared[name] for name in must)
+    assert not any(declared.get(name, False) for name in ("id", "lots", "gap", "index"))
 
 
 def test_row_groups_have_the_size_asked_for(tmp_path: Path) -> None:

@@ -193,7 +193,7 @@ def _write_all(
                 writer = writer or _writer(file, table.schema)
                 writer.write_table(table, row_group_size=rows_per_group)
             if writer is None:
-                table = _labelled(empty(tape.kind), labels)
+                table = _without_holes(_labelled(empty(tape.kind), labels), tape.kind)
                 writer = _writer(file, table.schema)
             writer.add_key_value_metadata({METADATA_KEY: json.dumps(_facts(tape, grids.found)).encode()})
         finally:
@@ -213,7 +213,7 @@ def _tables(
                 yield None
                 return
         grids.add(group, tape.kind)
-        yield _labelled(_with_columns(group, schema, tape.kind), labels)
+        yield _without_holes(_labelled(_with_columns(group, schema, tape.kind), labels), tape.kind)
 
 
 def _with_columns(group: pl.DataFrame, schema: dict[str, pl.DataType], kind: Kind) -> pl.DataFrame:
@@ -257,6 +257,14 @@ def _labelled(frame: pl.DataFrame, labels: dict[str, str]) -> pa.Table:
         indices = pa.array(np.zeros(table.num_rows, np.int8))
         table = table.append_column(name, pa.DictionaryArray.from_arrays(indices, pa.array([value])))
     return table
+
+
+def _without_holes(table: pa.Table, kind: Kind) -> pa.Table:
+    """Say of the columns that never hold a null that they never do: readers then look for none, which is a quarter of
+    their work."""
+    holed = {field.name for field in TABLES[kind] if field.nullable or (field.optional and field.name != "ts_event")}
+    solid = [field.with_nullable(field.name in holed) for field in table.schema]
+    return table.cast(pa.schema(solid))
 
 
 def _facts(tape: Tape, grids: dict[str, float]) -> dict[str, Any]:
