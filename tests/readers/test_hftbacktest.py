@@ -119,6 +119,56 @@ def test_other_arrays(save, write):
         read_trades(write("b.npy", buffer.getvalue()))
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"'descr'", b"'descr "),
+        (b"{'descr'", b"{('escr'"),
+        (b"}", b"("),
+        (b"False", b"Fal e"),
+        (b"'ev'", b"[ev "),
+        (b"'<u8'", b"'<q8'"),
+        (b"'<u8'", b"<u8\"\"\""),
+        (b"'<u8'", b"\x00\xff<u8"),
+        (b"(1,)", b"(1,'"),
+        (b"(1,)", b"(-1)"),
+        (b"(1,)", b"'1,'"),
+        (b"'descr'", b"'decsr'"),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_damaged_headers(save, write, old, new):
+    data = save(events((BUY | TRADE, 100.0, 1.0)), "a.npy").read_bytes()
+    assert old in data
+    with pytest.raises((FileError, DataError)) as caught:
+        read_trades(write("b.npy", data.replace(old, new, 1)))
+    assert caught.value.file.endswith("b.npy")
+
+
+@pytest.mark.parametrize(
+    ("field", "type"),
+    [("ev", "f8"), ("local_ts", "f8"), ("exch_ts", "U20"), ("px", "U8"), ("px", "c16"), ("qty", "2f8"), ("qty", "M8[s]")],
+)
+def test_fields_that_are_no_numbers(save, field, type):
+    rows = np.zeros(2, [(name, type if name == field else DTYPE[name]) for name in DTYPE.names])
+    with pytest.raises(DataError, match="not an array of events") as caught:
+        read_trades(save(rows))
+    assert caught.value.column == field
+
+
+def test_python_objects(write):
+    rows = np.zeros(2, [*((name, DTYPE[name]) for name in DTYPE.names), ("note", "O")])
+    buffer = io.BytesIO()
+    np.save(buffer, rows, allow_pickle=True)
+    with pytest.raises(DataError, match="Python objects"):
+        read_trades(write("b.npy", buffer.getvalue()))
+
+
+def test_the_other_order_of_bytes(save):
+    rows = events((BUY | TRADE, 100.0, 1.0), (SELL | TRADE, 99.0, 2.0))
+    assert read_trades(save(rows.astype(DTYPE.newbyteorder(">")))).equals(read_trades(save(rows, "b.npz")))
+
+
 def test_time_of_another_unit(save):
     array = events((BUY | TRADE, 100.0, 1.0))
     array["local_ts"] //= 1000

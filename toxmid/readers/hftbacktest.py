@@ -7,6 +7,8 @@ local clock, the exchange's, or both. Rows of the local clock are read, in their
 from __future__ import annotations
 
 import contextlib
+import tokenize
+import warnings
 import zipfile
 from collections.abc import Iterator
 from typing import IO, Any, Final
@@ -22,7 +24,12 @@ from toxmid.schema import Kind
 __all__ = ["FORMATS"]
 
 _ROWS: Final = 1 << 18
-_NEEDED: Final = ("ev", "exch_ts", "local_ts", "px", "qty")
+_NEEDED: Final = {"ev": "whole", "exch_ts": "whole", "local_ts": "whole", "px": "any", "qty": "any"}  # numbers
+_NUMBERS: Final = {"whole": "iu", "any": "iuf"}  # letters that numpy has for them
+# A header is a line of Python, and numpy raises of a damaged one whatever its parsers do.
+_NO_HEADER: Final = (
+    ValueError, SyntaxError, tokenize.TokenError, TypeError, KeyError, IndexError, AttributeError, RecursionError
+)  # fmt: skip
 _KIND: Final = 0xFF
 _DEPTH, _TRADE, _CLEAR, _SNAPSHOT = 1, 2, 3, 4
 _BUY: Final = 1 << 29
@@ -100,8 +107,8 @@ class Events(Format):
             frame = pl.DataFrame(
                 {
                     "row": np.arange(row, row + len(events), dtype=np.int64),
-                    "local_ts": np.ascontiguousarray(events["local_ts"]),
-                    "exch_ts": np.ascontiguousarray(events["exch_ts"]),
+                    "local_ts": events["local_ts"].astype(np.int64),
+                    "exch_ts": events["exch_ts"].astype(np.int64),
                     "price": events["px"].astype(np.float64),
                     "size": events["qty"].astype(np.float64),
                     "side": bought.astype(np.int8) - sold.astype(np.int8),
@@ -147,11 +154,13 @@ def _opened(head: Head, stack: contextlib.ExitStack) -> IO[bytes]:
 
 def _header(file: IO[bytes], head: Head) -> tuple[np.dtype[Any], int]:
     try:
-        version = np.lib.format.read_magic(file)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = read(file)
-    except ValueError as error:
-        raise FileError(f"not an array: {error}", file=str(head.path)) from None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # numpy tells of headers of old times, which it reads
+            version = np.lib.format.read_magic(file)
+            read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+            shape, _, dtype = read(file)
+    except _NO_HEADER as error:
+        raise FileError(f"not an array: {error or type(error).__name__}", file=str(head.path)) from None
     missing = [name for name in _NEEDED if name not in (dtype.names or ())]
     if missing or len(shape) != 1:
         raise DataError(
@@ -160,7 +169,23 @@ def _header(file: IO[bytes], head: Head) -> tuple[np.dtype[Any], int]:
             found=dtype.names,
             expected=", ".join(_NEEDED),
         )
+    _check_fields(dtype, head)
     return dtype, shape[0]
+
+
+def _check_fields(dtype: np.dtype[Any], head: Head) -> None:
+    """Refuse fields that hold something else than numbers; others than the needed ones may hold what they like."""
+    for name, numbers in _NEEDED.items():
+        if dtype[name].kind not in _NUMBERS[numbers]:
+            raise DataError(
+                "not an array of events",
+                file=str(head.path),
+                column=name,
+                found=str(dtype[name]),
+                expected=f"{numbers} numbers" if numbers == "whole" else "numbers",
+            )
+    if dtype.hasobject:
+        raise DataError("an array with Python objects cannot be read", file=str(head.path), found=str(dtype))
 
 
 FORMATS: Final = (Events(),)
