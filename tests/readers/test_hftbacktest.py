@@ -147,7 +147,7 @@ def test_damaged_headers(save, write, old, new):
 
 @pytest.mark.parametrize(
     ("field", "type"),
-    [("ev", "f8"), ("local_ts", "f8"), ("exch_ts", "U20"), ("px", "U8"), ("px", "c16"), ("qty", "2f8"), ("qty", "M8[s]")],
+    [("ev", "f8"), ("local_ts", "f8"), ("exch_ts", "U20"), ("px", "U8"), ("px", "c16"), ("qty", "2f8"), ("qty", "?")],
 )
 def test_fields_that_are_no_numbers(save, field, type):
     rows = np.zeros(2, [(name, type if name == field else DTYPE[name]) for name in DTYPE.names])
