@@ -50,6 +50,17 @@ def test_records_of_another_market_match_nothing() -> None:
     assert matched < 0.01
 
 
+def test_a_feed_with_the_sides_of_positions_is_doubted() -> None:
+    """What a venue that names the side of the position (Bybit, Bitget) gives where nobody turns it round."""
+    tables = only(simulated(), "trades", "quotes", "liquidations")
+    assert not completeness(tables["liquidations"])["doubtful"]
+    turned = tables["liquidations"].with_columns(side=-pl.col("side"))
+    assert completeness(turned)["doubtful"]
+    assert not completeness(turned.head(19))["doubtful"]  # so few may be chance
+    result = replay(**{**tables, "liquidations": turned}, params=Params())
+    assert "is their side that of the position" in result.summary()
+
+
 def test_no_feed_no_figures() -> None:
     assert Engine().feed_completeness() is None
     engine = Engine()

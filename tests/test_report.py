@@ -442,6 +442,7 @@ def test_impact_under_stress_is_told_in_terms_of_calm(bar: int) -> None:
 FEED = {
     "records": 363, "published_volume": 10.0, "matched_share": 0.975, "inferred_volume": 25.0,
     "published_of_inferred": 0.4, "published_of_open_interest": None, "single_record_share": 1.0, "most_per_second": 1,
+    "doubtful": False,
 }  # fmt: skip
 
 
@@ -452,6 +453,9 @@ FEED = {
                        "among the trades, and never two records came in one second."),
         ({"published_of_open_interest": 0.125, "most_per_second": 9}, "12.5 %", "Published volume over that by which "
          "the open interest fell; 97.5 % of it, in 363 records, was found among the trades."),
+        ({"matched_share": 0.05, "doubtful": True}, "40.0 %", "Published volume over that inferred from the market; "
+         "5.0 % of it, in 363 records, was found among the trades, and never two records came in one second. Is their "
+         "side that of the position, or their clock or market another?"),
     ],
 )  # fmt: skip
 def test_how_complete_the_liquidation_feed_was(changes: dict[str, Any], value: str, words: str) -> None:

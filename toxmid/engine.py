@@ -28,6 +28,9 @@ REFERENCE: Final = "reference"  # the name of another venue that was given none
 _OWN_NAMES: Final = ("index", "mark")
 _TURNED_AT_ONCE: Final = 512  # rows
 
+_TELLING_RECORDS: Final = 20
+_FEW_MATCHED: Final = 0.25  # of simulated feeds all is found; with sides the other way round, 5 to 15 %
+
 _TIME_FIELDS = ("ts", "ts_open", "ts_close", "ts_start", "ts_end", "ts_known")
 _PERHAPS_NEVER = ("ts_tightened",)  # times that the core writes as 0 where there is none
 _FLAGS = ("gap",)
@@ -307,20 +310,25 @@ class Engine(_Face):
             ``published_of_inferred``. ``published_of_open_interest``: over all that the open interest fell, where it
             was given. ``single_record_share``: of the seconds with a record, those with exactly one (1 where a venue
             publishes one record a second, as Binance does), and ``most_per_second``. A ratio over nothing is None.
+            ``doubtful``: of 20 records or more, less than a quarter of the volume was found among the trades, as where
+            a side is that of the position that was closed (a long) and not that of the forced order (a sale), or where
+            feed and trades have different clocks or markets.
         """
         figures = self.feed_figures()
         if figures["records"] == 0:
             return None
         published = figures["published_volume"]
+        matched = _ratio(figures["matched_volume"], published)
         return {
             "records": figures["records"],
             "published_volume": published,
-            "matched_share": _ratio(figures["matched_volume"], published),
+            "matched_share": matched,
             "inferred_volume": figures["inferred_volume"],
             "published_of_inferred": _ratio(published, figures["inferred_volume"]),
             "published_of_open_interest": _ratio(published, figures["open_interest_fallen"]),
             "single_record_share": _ratio(figures["single_seconds"], figures["seconds"]),
             "most_per_second": figures["most_per_second"],
+            "doubtful": figures["records"] >= _TELLING_RECORDS and matched is not None and matched < _FEW_MATCHED,
         }
 
     def memory(self) -> dict[str, float | str | None]:

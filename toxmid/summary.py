@@ -123,7 +123,10 @@ def _feed(feed: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     ]
     volume = f"{feed['records']:,} records of {feed['published_volume']:,.6g}: {', '.join(shares)}"
     limit = "; never more than one a second" if feed["most_per_second"] == 1 and feed["records"] > 1 else ""
-    return [("liquidations", volume + limit)]
+    lines = [("liquidations", volume + limit)]
+    if feed.get("doubtful"):
+        lines.append(("", "is their side that of the position, or their clock or market not that of the trades?"))
+    return lines
 
 
 def _stress_over_calm(replay: Replay) -> str:

@@ -265,8 +265,9 @@ def _feed(feed: Mapping[str, Any] | None) -> Iterator[Figure]:
     against = "inferred from the market" if fallen is None else "by which the open interest fell"
     slow = feed.get("most_per_second") == 1 and feed.get("records", 0) > 1
     limit = ", and never two records came in one second" if slow else ""
-    found = f"{matched} of it, in {records} records, was found among the trades{limit}"
-    yield Figure("Liquidation feed", percent(share), f"Published volume over that {against}; {found}.")
+    found = f"{matched} of it, in {records} records, was found among the trades{limit}."
+    doubt = " Is their side that of the position, or their clock or market another?" if feed.get("doubtful") else ""
+    yield Figure("Liquidation feed", percent(share), f"Published volume over that {against}; {found}{doubt}")
 
 
 def _total(bars: pl.DataFrame, names: Sequence[str]) -> float:
