@@ -584,6 +584,7 @@ def write(folder: Path) -> None:
     (folder / "canonical").mkdir(exist_ok=True)
     CANONICAL.write_parquet(folder / "canonical" / "trades.parquet")
     CANONICAL.write_ipc(folder / "canonical" / "trades.arrow")
+    CANONICAL.write_ipc_stream(folder / "canonical" / "trades.arrows")
     (folder / "hftbacktest").mkdir(exist_ok=True)
     np.savez_compressed(folder / "hftbacktest" / "events.npz", data=_events())
     np.save(folder / "hftbacktest" / "events.npy", _events())

@@ -83,7 +83,7 @@ Moment: TypeAlias = "str | int | dt.date | np.datetime64"
 # What may be a tape when a folder is given; hidden files are not, nor what stands beside tapes and is none.
 _SUFFIXES: Final = frozenset(
     {".csv", ".gz", ".zst", ".lz4", ".zip", ".npz", ".npy", ".dbn", ".data", ".parquet", ".arrow", ".feather", ".ipc"}
-    | {".jsonl"}
+    | {".arrows", ".jsonl"}
 )
 _BESIDE: Final = frozenset({".checksum", ".part", ".lock", ".md", ".html", ".toml", ".py"})
 

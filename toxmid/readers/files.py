@@ -68,6 +68,7 @@ _NUMPY: Final = b"\x93NUMPY"
 _ZIP: Final = b"PK\x03\x04"
 _PARQUET: Final = b"PAR1"
 _ARROW: Final = b"ARROW1"
+_ARROW_STREAM: Final = b"\xff\xff\xff\xff"
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 # What is no tape, or packed as no vendor packs them, by its first bytes.
 _FOREIGN: Final = {
@@ -80,7 +81,7 @@ _FOREIGN: Final = {
     _ZSTD: "zstd data, packed once more",
     _ZIP: "a zip, packed once more",
     b"PARE": "an encrypted Parquet file",
-    b"\xff\xff\xff\xff": "an Arrow IPC stream, not an Arrow IPC file",
+    _ARROW_STREAM: "an Arrow IPC stream, packed: pack its batches instead",
     b"FEA1": "a Feather file of version 1",
     b"\x89HDF": "an HDF5 file",
     b"SQLite format 3": "an SQLite database",
@@ -135,7 +136,7 @@ class Head:
     """What the beginning of a file shows: enough to tell what it is."""
 
     path: Path
-    container: str  # "text", "parquet", "arrow", "numpy"
+    container: str  # "text", "parquet", "arrow", "arrow stream", "numpy"
     lines: tuple[str, ...]  # complete lines only; empty where the container is not text
     name: str  # of the file and, in an archive, of its member
 
@@ -166,6 +167,8 @@ def read_head(path: Path) -> Head:
         return Head(path, "parquet", (), path.name)
     if first.startswith(_ARROW):
         return Head(path, "arrow", (), path.name)
+    if first.startswith(_ARROW_STREAM):
+        return Head(path, "arrow stream", (), path.name)
     if first.startswith(_NUMPY) or (first.startswith(_ZIP) and _member(path).filename.endswith(".npy")):
         return Head(path, "numpy", (), path.name)
     text = bytearray()
