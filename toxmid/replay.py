@@ -21,7 +21,7 @@ from toxmid.merging import INPUTS, Columns, formats_by_input, input_of, rounds
 from toxmid.params import Params
 from toxmid.prefetch import beside, prefetched
 from toxmid.progress import Progress
-from toxmid.readers import Tape, open_tape
+from toxmid.readers import Tape, named_entries, open_tape
 from toxmid.schema import Kind, canonical, columns, parse_time
 from toxmid.tapes import found_instrument
 
@@ -328,7 +328,7 @@ def _open(
         raise ParameterError("nothing to replay", expected="trades, book or quotes")
     markets = {name: None if input_of(name) == "reference" else instrument for name in there}
     formats = formats_by_input(format)
-    options: dict[str, Any] = {"sort": sort, "allow_partial": allow_partial}
+    options: dict[str, Any] = {"sort": sort, "allow_partial": allow_partial, "others": _files_of(given.get("trades"))}
     return {
         name: _tape(given[name], name, markets[name], window, formats.get(input_of(name)), options) for name in there
     }
@@ -363,6 +363,11 @@ def _is_files(source: Any) -> bool:
     if isinstance(source, str | os.PathLike):
         return True
     return isinstance(source, Sequence) and all(isinstance(entry, str | os.PathLike) for entry in source)
+
+
+def _files_of(source: Any) -> list[Path]:
+    """Files that a source names one by one."""
+    return [path for path in named_entries(source) if path.is_file()] if _is_files(source) else []
 
 
 def _tape(

@@ -7,12 +7,14 @@ its first lines tell; its name is asked only where these leave a doubt.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import glob as globbing
 import os
 import re
 import warnings
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -48,6 +50,7 @@ __all__ = [
     "Source",
     "Tape",
     "TapeWarning",
+    "companions_elsewhere",
     "list_files",
     "named_entries",
     "open_tape",
@@ -75,7 +78,7 @@ FORMATS: Final[tuple[Format, ...]] = (
     *hftbacktest.FORMATS,
     *tables.FORMATS,
 )
-_STRANGERS: Final = binance_archive.STRANGERS | hyperliquid.STRANGERS
+_STRANGERS: Final = binance_archive.STRANGERS
 
 Source: TypeAlias = "str | os.PathLike[str] | Sequence[str | os.PathLike[str]]"
 Moment: TypeAlias = "str | int | dt.date | np.datetime64"
@@ -357,6 +360,7 @@ def open_tape(
     instrument: Instrument | None = None,
     allow_partial: bool = False,
     sort: bool = False,
+    others: Iterable[Path] = (),
 ) -> Tape:
     """Open a tape for reading in bounded memory.
 
@@ -366,6 +370,8 @@ def open_tape(
         As in `read_trades`.
     kind : str
         What to read from it; see `read`.
+    others : iterable of Path
+        Files at hand that may hold the rest of its rows, where a format is divided among two files.
 
     Returns
     -------
@@ -382,12 +388,42 @@ def open_tape(
     window = (None if start is None else parse_time(start), None if end is None else parse_time(end))
     if window[0] is not None and window[1] is not None and window[0] >= window[1]:
         raise ParameterError("the window ends before it starts", found=[str(start), str(end)])
-    files = [
-        Opened(head, _choose(head, kind, format))
-        for head in map(read_head, list_files(source, kind if format is None else None))
-        if not _is_empty(head)
-    ]
+    paths = list_files(source, kind if format is None else None)
+    heads = [head for head in map(read_head, paths) if not _is_empty(head)]
+    files = [Opened(head, _choose(head, kind, format)) for head in _with_companions(heads, kind, others)]
     return Tape(files, kind, window=window, instrument=instrument, allow_partial=allow_partial, sort=sort)
+
+
+def companions_elsewhere(head: Head, kind: Kind, others: Iterable[Path]) -> tuple[Path, ...]:
+    """Those of other files that hold the rest of the rows of this one, where none of them stands in its own folder."""
+    found = _companions_among(head, kind, others)
+    beside = {path.parent.resolve() for path in found}
+    return () if head.path.parent.resolve() in beside else found
+
+
+def _companions_among(head: Head, kind: Kind, others: Iterable[Path]) -> tuple[Path, ...]:
+    """Those of other files that hold the rest of the rows of this one. Of most formats no file needs another."""
+    divided = [format_ for format_ in FORMATS if format_.completed_by is not None and kind in format_.tables]
+    named = {format_.completed_by for format_ in divided if format_.matches(head)}
+    completing = [format_ for format_ in FORMATS if format_.name in named]
+    found = []
+    for path in others if completing else ():
+        with contextlib.suppress(FileError):  # what cannot be read completes nothing, and is told where it is asked for
+            if path != head.path and any(format_.matches(read_head(path)) for format_ in completing):
+                found.append(path)
+    return tuple(found)
+
+
+def _with_companions(heads: Sequence[Head], kind: Kind, others: Iterable[Path]) -> list[Head]:
+    """The files that are a tape by themselves, each with those given along that it needs."""
+    paths = [head.path for head in heads]
+    given = {head.path: _companions_among(head, kind, paths) for head in heads}
+    along = {path for companions in given.values() for path in companions}
+    return [
+        replace(head, companions=given[head.path] or companions_elsewhere(head, kind, others))
+        for head in heads
+        if head.path not in along
+    ]
 
 
 def recognise(head: Head, name: str | None = None) -> list[Format]:

@@ -139,6 +139,7 @@ class Head:
     container: str  # "text", "parquet", "arrow", "arrow stream", "numpy"
     lines: tuple[str, ...]  # complete lines only; empty where the container is not text
     name: str  # of the file and, in an archive, of its member
+    companions: tuple[Path, ...] = ()  # files given along with it, which hold the rest of its rows
 
     @functools.cached_property
     def header(self) -> tuple[str, ...]:
