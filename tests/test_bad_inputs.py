@@ -293,7 +293,7 @@ def test_a_book_that_never_starts_is_said(write: Write) -> None:
 
 
 def test_a_recording_without_the_kind_asked_for_says_what_it_has(write: Write) -> None:
-    line = '1723161256419684465 {"stream":"btcusdt@aggTrade","data":{"e":"aggTrade","s":"BTCUSDT"}}\n'
+    line = '1723161256419684465 {"stream":"btcusdt@kline_1m","data":{"e":"kline","s":"BTCUSDT"}}\n'
     assert "no rows of this kind (1 of others)" in replay(trades=write("btcusdt_20240808", line)).summary()
 
 
