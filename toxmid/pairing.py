@@ -19,10 +19,12 @@ from toxmid.readers import (
     Source,
     TapeWarning,
     companions_elsewhere,
+    date_in_name,
     named_entries,
     open_tape,
     recognise,
     tapes_among,
+    warn_of_poorer,
 )
 from toxmid.readers.base import Format, Identity
 from toxmid.readers.files import Head, read_head
@@ -30,8 +32,6 @@ from toxmid.schema import KINDS, Kind
 
 __all__ = ["Job", "pair_files", "tapes_of"]
 
-# A day or month that stands alone in a name: 2024-08-05, 20240805, 2024-08. A month without a hyphen could be anything.
-_DATE: Final = re.compile(r"(?<!\d)(20\d\d)(?:-(\d\d)(?:-(\d\d))?|(\d\d)(\d\d))(?![\d-])")
 # Names of Tardis files; those without rows say nothing else about themselves.
 _TARDIS: Final = re.compile(r"(?P<venue>[a-z0-9-]+)_(?P<type>[A-Za-z0-9_]+?)_\d{4}-\d\d-\d\d_(?P<symbol>.+?)\.csv.*")
 _TARDIS_KINDS: Final[Mapping[str, Kind]] = {
@@ -386,7 +386,7 @@ def _label(
     companions: Sequence[Path] = (),
 ) -> str:
     """The day or month of a file: from its name, else from the first row of the first of these kinds that has one."""
-    named = _date_in_name(path)
+    named = date_in_name(path)
     if named is not None:
         return named
     instrument = None if search.symbol is None else Instrument(symbol=search.symbol)
@@ -396,21 +396,6 @@ def _label(
             if frame.height:
                 return str(frame["ts"].dt.date()[0])
     raise DataError("neither the name nor a row says which day this is", file=str(path))
-
-
-def _date_in_name(path: Path) -> str | None:
-    """The day or month in the name of a file, where it is one."""
-    dates = {date for match in _DATE.finditer(path.name) if (date := _date(match)) is not None}
-    return dates.pop() if len(dates) == 1 else None
-
-
-def _date(match: re.Match[str]) -> str | None:
-    year, month, day = match[1], match[2] or match[4], match[3] or match[5]
-    try:
-        dt.date(int(year), int(month), int(day or 1))
-    except ValueError:
-        return None
-    return "-".join(part for part in (year, month, day) if part)
 
 
 # --- one market ------------------------------------------------------------------------------------------------------
@@ -450,7 +435,7 @@ def _join_undated(groups: dict[str, list[_Found]]) -> None:
     """Files without a date in their names may go on for days. One that makes no job by itself, as the liquidations of a
     recorder that began a day after its trades, joins the files of this kind that began last before it, or next."""
     undated = {
-        label: all(_date_in_name(file.path) is None for file in files) for label, files in sorted(groups.items())
+        label: all(date_in_name(file.path) is None for file in files) for label, files in sorted(groups.items())
     }
     starting = {label: any(_STARTING_KINDS & set(file.kinds) for file in groups[label]) for label in undated}
     hosts = [label for label in undated if undated[label] and starting[label]]
@@ -494,6 +479,7 @@ def _by_kind(label: str, files: Sequence[_Found]) -> dict[str, tuple[Path, ...]]
         formats = sorted({file.format for file in best})
         if len(formats) > 1:
             raise _ambiguous(best[0].path, formats, f"{kind} of {label}")
+        best = _deepest(kind, best, holding if kind == "book" else best)
         if len({len(file.label) for file in best}) > 1:
             raise DataError(
                 f"{kind} of {label} are there by day and by month; give one of them", file=str(best[0].path)
@@ -502,6 +488,18 @@ def _by_kind(label: str, files: Sequence[_Found]) -> dict[str, tuple[Path, ...]]
         along = (path for file in ordered for path in file.companions)
         chosen[kind] = tuple(dict.fromkeys([*(file.path for file in ordered), *along]))
     return chosen
+
+
+def _deepest(kind: Kind, best: Sequence[_Found], holding: Sequence[_Found]) -> list[_Found]:
+    """Of snapshots of one book the deepest of each day: five levels and 25 of them are one book twice."""
+    most: dict[str, int] = {}
+    for file in best:
+        most[file.label] = max(most.get(file.label, 0), file.levels)
+    kept = [file for file in best if file.levels == most[file.label]]
+    for file in holding:
+        if file.levels and file not in kept:
+            warn_of_poorer(kind, file.path, next((one.path for one in kept if one.label == file.label), kept[0].path))
+    return kept
 
 
 def _ambiguous(path: Path, formats: Sequence[str], what: str = "the file") -> DataError:

@@ -51,6 +51,7 @@ __all__ = [
     "Tape",
     "TapeWarning",
     "companions_elsewhere",
+    "date_in_name",
     "list_files",
     "named_entries",
     "open_tape",
@@ -61,6 +62,7 @@ __all__ = [
     "read_trades",
     "recognise",
     "tapes_among",
+    "warn_of_poorer",
 ]
 
 FORMATS: Final[tuple[Format, ...]] = (
@@ -82,6 +84,9 @@ _STRANGERS: Final = binance_archive.STRANGERS
 
 Source: TypeAlias = "str | os.PathLike[str] | Sequence[str | os.PathLike[str]]"
 Moment: TypeAlias = "str | int | dt.date | np.datetime64"
+
+# A day or month that stands alone in a name: 2024-08-05, 20240805, 2024-08. A month without a hyphen could be anything.
+_DATE: Final = re.compile(r"(?<!\d)(20\d\d)(?:-(\d\d)(?:-(\d\d))?|(\d\d)(\d\d))(?![\d-])")
 
 # What may be a tape when a folder is given; hidden files are not, nor what stands beside tapes and is none.
 _SUFFIXES: Final = frozenset(
@@ -571,9 +576,56 @@ def _of_directory(folder: Path, kind: Kind | None) -> list[Path]:
     tapes = tapes_among(sorted(folder.iterdir(), key=_natural), folder)
     if kind is not None:
         tapes = [path for path in tapes if _may_hold(read_head(path), kind)]
+    if kind in ("book", "quotes"):
+        tapes = _deepest(tapes, kind)
     if not tapes:
         raise FileError(f"no file with {kind or 'market data'} in this folder", file=str(folder))
     return tapes
+
+
+def _deepest(tapes: Sequence[Path], kind: Kind) -> list[Path]:
+    """Of files that hold one book of a day twice the richest: updates before snapshots, of these the deepest. What
+    holds other kinds as well goes behind what holds this one alone, as where whole folders are put together."""
+    ranks = {path: _rank(read_head(path), kind) for path in tapes}
+    kept = []
+    for path, (market, rank) in ranks.items():
+        same = [other for other in ranks if market is not None and ranks[other][0] == market]
+        best = max(same, key=lambda other: ranks[other][1], default=path)
+        if ranks[best][1] > rank:
+            warn_of_poorer(kind, path, best)
+        else:
+            kept.append(path)
+    return kept
+
+
+def _rank(head: Head, kind: Kind) -> tuple[tuple[str | None, ...] | None, tuple[int, int]]:
+    """Whose book of which day a file holds, as far as that is known, and how much of it."""
+    formats = recognise(head) if not _is_void(head) else []
+    day = date_in_name(head.path)
+    if len(formats) != 1 or day is None:
+        return None, (0, 0)
+    identity = formats[0].identify(head)
+    return (identity.venue, identity.symbol, day), (-len(formats[0].kinds(head)), formats[0].levels(head))
+
+
+def warn_of_poorer(kind: Kind, path: Path, instead: Path) -> None:
+    """Say that a file is passed over for another one of the same market and day."""
+    warnings.warn(f"{path}: passed over as {kind}, for {instead.name} is richer", TapeWarning, stacklevel=4)
+
+
+def date_in_name(path: Path) -> str | None:
+    """The day or month in the name of a file, where it is one."""
+    dates = {date for match in _DATE.finditer(path.name) if (date := _date(match)) is not None}
+    return dates.pop() if len(dates) == 1 else None
+
+
+def _date(match: re.Match[str]) -> str | None:
+    year, month, day = match[1], match[2] or match[4], match[3] or match[5]
+    try:
+        dt.date(int(year), int(month), int(day or 1))
+    except ValueError:
+        return None
+    return "-".join(part for part in (year, month, day) if part)
 
 
 def tapes_among(paths: Iterable[Path], folder: Path) -> list[Path]:
