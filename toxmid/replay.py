@@ -563,19 +563,23 @@ def _since(now: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
 
 def _input_counts(tape: _AnyTape, used: int, refused: dict[str, int]) -> dict[str, Any]:
     """What became of the rows of one input. Where a row of a file makes several events (levels of a book snapshot), the
-    engine's refusals are events and stand beside the rows, not among them."""
+    engine's refusals are events and stand beside the rows, not among them: a row is used if one of its levels is. The
+    engine does not know rows; where it took no event at all, it is certain that it took none of them."""
     counts = dict(tape.counts)
     # A recording holds rows of several kinds; those of the others are read as what they are, or not asked for.
     others = counts.pop("other_kinds", 0)
     read, kept = counts.pop("rows_read") - others, counts.pop("rows_used")
     refused = {reason: n for reason, n in refused.items() if n}
     events = used + sum(refused.values())
-    row_by_row = events == kept
+    if events == kept:
+        rows = refused
+    else:
+        rows = {"all_levels_refused": kept} if events and not used else {}
     return {
         "rows_read": read,
         "rows_of_other_kinds": others,
-        "rows_used": kept - sum(refused.values()) if row_by_row else kept,
-        "rejected": {**counts, **(refused if row_by_row else {})},
+        "rows_used": kept - sum(rows.values()),
+        "rejected": {**counts, **rows},
         "events": events,
         "events_used": used,
         "events_rejected": refused,
