@@ -571,10 +571,8 @@ def _input_counts(tape: _AnyTape, used: int, refused: dict[str, int]) -> dict[st
     read, kept = counts.pop("rows_read") - others, counts.pop("rows_used")
     refused = {reason: n for reason, n in refused.items() if n}
     events = used + sum(refused.values())
-    if events == kept:
-        rows = refused
-    else:
-        rows = {"all_levels_refused": kept} if events and not used else {}
+    rows = {"all_levels_refused": kept} if events and not used else {}
+    rows = refused if events == kept else rows
     return {
         "rows_read": read,
         "rows_of_other_kinds": others,
