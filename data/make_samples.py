@@ -330,6 +330,14 @@ time,user,coin,side,px,sz,crossed
 2023-03-01T00:00:07Z,0xbb,ETH,Bid,1600.6,0.5,true
 """
 
+# The first is the passive fill above, and written twice; of the last there is no fill.
+HYPERLIQUID_LIQUIDATIONS_2023 = """\
+time,user,liquidated_ntl_pos,liquidated_account_value,leverage_type
+2023-03-01T00:00:01Z,0xbb,3195.5,12.25,Cross
+2023-03-01T00:00:01Z,0xbb,3195.5,12.25,Cross
+2023-03-01T00:00:05Z,0xcc,100,0.5,Isolated
+"""
+
 
 def _fill(user: str, side: str, tid: int, crossed: bool, **more: Any) -> list[Any]:
     fill = {"coin": "ETH", "px": "4000.0", "sz": "1.5", "side": side, "time": 1760130960100, "dir": "Close Long"}
@@ -564,6 +572,7 @@ def write(folder: Path) -> None:
         "binance/BTCUSDT_T_DEPTH_2022-11-01.csv": T_DEPTH.encode(),
         "bybit/2025-10-10_AVAXUSDT_ob500.data.zip": _zip("2025-10-10_AVAXUSDT_ob500.data", BYBIT_BOOK),
         "hyperliquid/trades_2023.csv": HYPERLIQUID_2023.encode(),
+        "hyperliquid/liquidations_2023.csv": HYPERLIQUID_LIQUIDATIONS_2023.encode(),
         "hyperliquid/node_fills_20251010.gz": _gzip("".join(f"{json.dumps(block)}\n" for block in HYPERLIQUID_FILLS)),
     }
     files |= {f"binance/{name}.zip": _zip(f"{name}.csv", text) for name, text in FIGURES.items()}
@@ -584,6 +593,7 @@ def write(folder: Path) -> None:
     (folder / "canonical").mkdir(exist_ok=True)
     CANONICAL.write_parquet(folder / "canonical" / "trades.parquet")
     CANONICAL.write_ipc(folder / "canonical" / "trades.arrow")
+    CANONICAL.write_ipc_stream(folder / "canonical" / "trades.arrows")
     (folder / "hftbacktest").mkdir(exist_ok=True)
     np.savez_compressed(folder / "hftbacktest" / "events.npz", data=_events())
     np.save(folder / "hftbacktest" / "events.npy", _events())

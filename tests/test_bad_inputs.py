@@ -288,12 +288,20 @@ def test_a_book_that_never_starts_is_said(write: Write) -> None:
     result = replay(book=write("a.data", deltas))
     assert result.counts["by_input"]["book"]["events_rejected"] == {"before_snapshot": 4}
     assert "all of 4 left out: 4 before snapshot" in result.summary()
+    # No row is used of which no level is: read is used plus left out, and the reason stands there, too.
+    assert (result.counts["rows_read"], result.counts["rows_used"], result.counts["rows_rejected"]) == (2, 0, 2)
+    assert result.counts["rejected"] == {"all_levels_refused": 2}
+    assert "2 read, 0 used; left out: 2 all levels refused" in result.summary()
     started = replay(book=write("b.data", _ob500([("snapshot", 7), ("delta", 8)])))
     assert "events of book" not in started.summary()
+    assert (started.counts["rows_used"], started.counts["rejected"]) == (2, {})
+    late = replay(book=write("c.data", _ob500([("delta", 6), ("snapshot", 7)])))
+    assert late.counts["by_input"]["book"]["events_rejected"] == {"before_snapshot": 2}
+    assert "2 of 4 left out: 2 before snapshot" in late.summary()
 
 
 def test_a_recording_without_the_kind_asked_for_says_what_it_has(write: Write) -> None:
-    line = '1723161256419684465 {"stream":"btcusdt@aggTrade","data":{"e":"aggTrade","s":"BTCUSDT"}}\n'
+    line = '1723161256419684465 {"stream":"btcusdt@kline_1m","data":{"e":"kline","s":"BTCUSDT"}}\n'
     assert "no rows of this kind (1 of others)" in replay(trades=write("btcusdt_20240808", line)).summary()
 
 

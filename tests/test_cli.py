@@ -355,6 +355,18 @@ def test_what_was_accepted_is_part_of_what_was_asked_for(tmp_path: Path, here: R
     assert (out / "manifest.json").read_bytes() == before
 
 
+@pytest.mark.filterwarnings("ignore:.*the last line is cut")
+def test_inspect_and_replay_of_a_folder_take_what_is_allowed(tmp_path: Path, here: Run) -> None:
+    folder = tmp_path / "tapes"
+    folder.mkdir()
+    (folder / "trades.csv").write_text(tape(100)[:-3])
+    assert "--allow-partial" in here("inspect", folder).stdout
+    told = here("inspect", folder, "--allow-partial")
+    assert (told.returncode, "partial last line" in told.stdout) == (0, True)
+    assert_one_line(here("replay", "-q", folder, "--out", tmp_path / "out"), "the last line")
+    assert here("replay", "-q", folder, "--allow-partial", "--out", tmp_path / "out").returncode == 0
+
+
 def test_formats_that_do_not_fit(mapped: tuple[Path, Path], trades: Path, tmp_path: Path, here: Run) -> None:
     text, _ = mapped
     out = ("--out", tmp_path / "out")

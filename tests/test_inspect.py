@@ -329,6 +329,19 @@ def test_whose_a_file_is_that_cannot_be_read_to_its_end(tmp_path: Path) -> None:
     assert "--allow-partial" in str(result.error)
 
 
+def test_a_cut_file_is_inspected_and_put_together_where_that_is_allowed(tmp_path: Path) -> None:
+    row = f"binance-futures,BTCUSDT,{T0},{T0},1,buy,1,1\n"
+    for name in ("x_trades.csv", "y_liquidations.csv"):  # without a date: the day is looked for in the rows
+        (tmp_path / name).write_text(f"{HEADER}{row}bi")
+    trades, liquidations = inspect_files(tmp_path, allow_partial=True)
+    assert (trades.error, liquidations.error) == (None, None)
+    assert trades.kinds[0].counts == {"rows_read": 2, "rows_used": 1, "partial_last_line": 1}
+    assert any("1 row left out: partial last line" in text for text in trades.kinds[0].problems)
+    (job,) = pair_inspected([trades, liquidations], allow_partial=True).jobs
+    assert set(job.files) == {"trades", "liquidations"}
+    assert not pair_inspected([trades, liquidations]).jobs
+
+
 def test_every_sample_can_be_inspected(samples: Path) -> None:
     with pytest.warns(TapeWarning, match=r"passed over.*: trades\.txt$"):
         inspections = inspect_files(samples)

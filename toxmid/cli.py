@@ -99,14 +99,18 @@ def demo(out: Path, scenario: str, seed: int, quiet: bool, verbose: bool) -> Non
 @click.argument("files", nargs=-1, required=True, type=_FILES)
 @_symbol
 @_format
+@_allow_partial
 @_json
 @_verbose
-def inspect(files: Sequence[str], symbol: str | None, format: str | None, as_json: bool, verbose: bool) -> None:
+def inspect(
+    files: Sequence[str], symbol: str | None, format: str | None, allow_partial: bool, as_json: bool, verbose: bool
+) -> None:
     """Say what files are: format, instrument, rows, period, clock, units, problems, and which belong together."""
     from toxmid.inspect import inspect_files, pair_inspected
 
-    inspections = inspect_files(list(files), instrument=_of_symbol(None, symbol), format=format)
-    pairing = pair_inspected(inspections, format=format, symbol=symbol)
+    options: dict[str, Any] = {"format": format, "allow_partial": allow_partial}
+    inspections = inspect_files(list(files), instrument=_of_symbol(None, symbol), **options)
+    pairing = pair_inspected(inspections, symbol=symbol, **options)
     if as_json:
         problems = {"pairing_problems": list(pairing.problems) if len(inspections) > 1 else []}
         facts = [
@@ -194,7 +198,7 @@ def replay(
 
         params = FitResult.load(coefficients).apply(params)
     format = _by_input(formats)
-    sources: dict[str, Any] = _paired(tapes, format, symbol) if tapes else {}
+    sources: dict[str, Any] = _paired(tapes, format, symbol, allow_partial) if tapes else {}
     sources |= {name: list(files) for name, files in inputs.items() if files}
     if "reference" in sources:
         sources["reference"] = _venues(sources["reference"])
@@ -569,7 +573,8 @@ def batch(
     params, instrument = _configuration(config)
     format = _by_input(formats)
     instrument = _of_symbol(instrument, symbol)
-    jobs = pair_files(list(sources), formats=format, symbol=symbol, keep_bad=keep_going)
+    leniency = {"keep_bad": keep_going, "allow_partial": reading["allow_partial"]}
+    jobs = pair_files(list(sources), formats=format, symbol=symbol, **leniency)
     instruments = {job.market: instrument for job in jobs if instrument is not None}
     if find_grids:
         options = {"format": format, "allow_partial": reading["allow_partial"]}
@@ -753,11 +758,13 @@ def forecasts(
 # --- helpers ---------------------------------------------------------------------------------------------------------
 
 
-def _paired(tapes: Sequence[str], format: str | dict[str, str] | None, symbol: str | None) -> dict[str, list[str]]:
+def _paired(
+    tapes: Sequence[str], format: str | dict[str, str] | None, symbol: str | None, allow_partial: bool
+) -> dict[str, list[str]]:
     """Files of one market by kind, day after day."""
     from toxmid.pairing import pair_files
 
-    jobs = pair_files(list(tapes), formats=format, symbol=symbol)
+    jobs = pair_files(list(tapes), formats=format, symbol=symbol, allow_partial=allow_partial)
     return _sources_of(jobs, _one_market(jobs))
 
 
@@ -766,7 +773,7 @@ def _sources_of(jobs: Sequence[Any], market: str) -> dict[str, list[str]]:
     for job in jobs:
         for kind, files in job.files.items() if job.market == market else ():
             sources.setdefault(kind, []).extend(map(str, files))
-    return sources
+    return {kind: list(dict.fromkeys(files)) for kind, files in sources.items()}  # two may need the same third one
 
 
 def _one_market(jobs: Sequence[Any]) -> str:
@@ -822,7 +829,7 @@ def _by_day(
     elsewhere = sources.pop("reference", None)
     named = {f"reference:{name}": files for name, files in elsewhere.items()} if isinstance(elsewhere, dict) else {}
     paired = {**sources, **(named or ({} if elsewhere is None else {"reference": elsewhere}))}
-    jobs = pair_files(paired, formats=options["format"], symbol=symbol)
+    jobs = pair_files(paired, formats=options["format"], symbol=symbol, allow_partial=options["allow_partial"])
     market = _one_market(jobs)
     folder = out.with_name(f"{out.name}.parts")
     instruments = None if instrument is None else {market: instrument}

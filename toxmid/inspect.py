@@ -22,7 +22,15 @@ from toxmid.grids import Grids, grids_of
 from toxmid.instrument import Instrument
 from toxmid.merging import formats_by_input
 from toxmid.pairing import Job, pair_files, tapes_of
-from toxmid.readers import SeveralInstrumentsError, Source, Tape, TapeWarning, open_tape, recognise
+from toxmid.readers import (
+    SeveralInstrumentsError,
+    Source,
+    Tape,
+    TapeWarning,
+    companions_elsewhere,
+    open_tape,
+    recognise,
+)
 from toxmid.readers.base import Format
 from toxmid.readers.files import GUNZIP, Head, is_gzip, read_head
 from toxmid.readers.tape import Seen
@@ -172,7 +180,11 @@ class Inspection:
 
 
 def inspect_files(
-    paths: Source, *, instrument: Instrument | None = None, format: str | None = None
+    paths: Source,
+    *,
+    instrument: Instrument | None = None,
+    format: str | None = None,
+    allow_partial: bool = False,
 ) -> list[Inspection]:
     """Say what files are.
 
@@ -184,6 +196,8 @@ def inspect_files(
         What you know of the instrument.
     format : str, optional
         As in `toxmid.read_trades`.
+    allow_partial : bool
+        Accept files whose last line is cut; the line is dropped and counted.
 
     Returns
     -------
@@ -201,7 +215,9 @@ def inspect_files(
     >>> tape.formats, tape.kinds[0].rows, tape.instrument.tick
     (('tardis-trades',), 2, 0.01)
     """
-    return [_inspect(path, instrument, format) for path in tapes_of(paths)]
+    files = tapes_of(paths)
+    options = {"instrument": instrument, "format": format, "allow_partial": allow_partial}
+    return [_inspect(path, files, options) for path in files]
 
 
 def find_instrument(
@@ -294,7 +310,11 @@ class Pairing:
 
 
 def pair_inspected(
-    inspections: Sequence[Inspection], *, format: str | None = None, symbol: str | None = None
+    inspections: Sequence[Inspection],
+    *,
+    format: str | None = None,
+    symbol: str | None = None,
+    allow_partial: bool = False,
 ) -> Pairing:
     """Put the files that can be read together, as `toxmid replay` and `toxmid batch` with these options would.
 
@@ -310,28 +330,28 @@ def pair_inspected(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", TapeWarning)
         try:
-            jobs = tuple(pair_files(readable, formats=format, symbol=symbol))
+            jobs = tuple(pair_files(readable, formats=format, symbol=symbol, allow_partial=allow_partial))
         except ToxmidError as error:
             return Pairing(problems=(f"cannot be put together: {error}",))
     return Pairing(jobs, tuple(dict.fromkeys(str(warning.message) for warning in caught)))
 
 
-def _inspect(path: Path, instrument: Instrument | None, format: str | None) -> Inspection:
+def _inspect(path: Path, files: Sequence[Path], options: Mapping[str, Any]) -> Inspection:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", TapeWarning)
         try:
             head = read_head(path)
-            result = _look(head, instrument, format)
+            result = _look(head, files, options)
         except ToxmidError as error:
             result = Inspection(path, error=error)
     told = tuple(str(warning.message).removeprefix(f"{path}: ") for warning in caught)
     return dataclasses.replace(result, problems=tuple(dict.fromkeys((*result.problems, *told))))
 
 
-def _look(head: Head, instrument: Instrument | None, format: str | None) -> Inspection:
+def _look(head: Head, files: Sequence[Path], options: Mapping[str, Any]) -> Inspection:
     if head.container == "text" and not head.lines:
         return Inspection(head.path, problems=("the file is empty",))
-    formats = recognise(head, format)
+    formats = recognise(head, options["format"])
     known = Inspection(
         head.path,
         tuple(format_.name for format_ in formats),
@@ -351,8 +371,10 @@ def _look(head: Head, instrument: Instrument | None, format: str | None) -> Insp
                 found=list(formats[0].columns_of(head)),
                 expected="trades, book, quotes, ...",
             )
+        head = dataclasses.replace(head, companions=companions_elsewhere(head, held[0], files))
+        named = {**options, "format": options["format"] or known.formats[0]}
         for kind in held:
-            tape = open_tape(head.path, kind, format=format or known.formats[0], instrument=instrument)
+            tape = open_tape([head.path, *head.companions], kind, **named)
             scan = _Scan(tape)
             for frame in tape.frames():
                 scan.add(frame)

@@ -15,15 +15,23 @@ from toxmid import output
 from toxmid.errors import DataError, FileError, ParameterError
 from toxmid.instrument import Instrument
 from toxmid.merging import INPUTS, formats_by_input, input_of
-from toxmid.readers import Source, TapeWarning, named_entries, open_tape, recognise, tapes_among
+from toxmid.readers import (
+    Source,
+    TapeWarning,
+    companions_elsewhere,
+    date_in_name,
+    named_entries,
+    open_tape,
+    recognise,
+    tapes_among,
+    warn_of_poorer,
+)
 from toxmid.readers.base import Format, Identity
 from toxmid.readers.files import Head, read_head
 from toxmid.schema import KINDS, Kind
 
 __all__ = ["Job", "pair_files", "tapes_of"]
 
-# A day or month that stands alone in a name: 2024-08-05, 20240805, 2024-08. A month without a hyphen could be anything.
-_DATE: Final = re.compile(r"(?<!\d)(20\d\d)(?:-(\d\d)(?:-(\d\d))?|(\d\d)(\d\d))(?![\d-])")
 # Names of Tardis files; those without rows say nothing else about themselves.
 _TARDIS: Final = re.compile(r"(?P<venue>[a-z0-9-]+)_(?P<type>[A-Za-z0-9_]+?)_\d{4}-\d\d-\d\d_(?P<symbol>.+?)\.csv.*")
 _TARDIS_KINDS: Final[Mapping[str, Kind]] = {
@@ -94,6 +102,18 @@ class _Found:
     identity: Identity
     label: str
     named: bool  # whose it is, only its name says, where letters of the symbol may have been replaced
+    companions: tuple[Path, ...] = ()  # files from elsewhere that hold the rest of its rows
+    levels: int = 0  # of a book, on each side
+
+
+@dataclass(frozen=True)
+class _Search:
+    """What is looked for in every file."""
+
+    symbol: str | None
+    keep_bad: bool
+    allow_partial: bool
+    paths: Sequence[Path]  # all files of the sources
 
 
 def pair_files(
@@ -103,6 +123,7 @@ def pair_files(
     formats: str | Iterable[str] | Mapping[str, str] | None = None,
     symbol: str | None = None,
     keep_bad: bool = False,
+    allow_partial: bool = False,
 ) -> list[Job]:
     """Put the files of each market and day together.
 
@@ -121,6 +142,8 @@ def pair_files(
     keep_bad : bool
         A file that cannot be looked at, but whose name (as Tardis writes it) says what it should be, joins its job all
         the same, to fail there. Without it, it is an error at once.
+    allow_partial : bool
+        Accept files whose last line is cut, as the reading of them will.
 
     Returns
     -------
@@ -162,18 +185,21 @@ def pair_files(
     else:
         wanted = _known_kinds(kinds)
         sources = [(wanted, source)]
+    paths = [(kinds, tapes_of(files)) for kinds, files in sources]
+    every = list(dict.fromkeys(path for _, files in paths for path in files))
+    search = _Search(symbol, keep_bad, allow_partial, every)
     found = [
         file
-        for kinds, files in sources
-        for path in tapes_of(files)
-        for file in _looks(path, _choices(kinds, formats), symbol, keep_bad)
+        for kinds, files in paths
+        for path in files
+        for file in _looks(path, _choices(kinds, formats), search)
     ]
     if not found:
         raise FileError("none of the files holds what was asked for", expected=", ".join(wanted))
     jobs = [job for market in _markets(found) for job in _jobs(market)]
     for name, files in elsewhere.items():
         format = formats_by_input(formats).get("reference") if isinstance(formats, str | Mapping) else None
-        jobs = _with_reference(jobs, name, tapes_of(files), format)
+        jobs = _with_reference(jobs, name, tapes_of(files), format, search)
     return sorted(jobs, key=lambda job: (job.market, job.label))
 
 
@@ -237,28 +263,28 @@ def _choices(wanted: tuple[Kind, ...], formats: str | Iterable[str] | Mapping[st
     return [*groups, *([(None, others)] if others else [])]
 
 
-def _looks(path: Path, choices: _Choices, symbol: str | None, keep_bad: bool) -> list[_Found]:
+def _looks(path: Path, choices: _Choices, search: _Search) -> list[_Found]:
     """What a file is, by every choice of formats; no file that one of them knows has to be known by the others."""
     try:
-        return _looks_well(path, choices, symbol)
+        return _looks_well(path, choices, search)
     except (FileError, DataError):
         kinds = [kind for _, kinds in choices for kind in kinds]
         name = _TARDIS.fullmatch(path.name)
-        if not keep_bad or name is None or _TARDIS_KINDS.get(name["type"]) not in kinds:
+        if not search.keep_bad or name is None or _TARDIS_KINDS.get(name["type"]) not in kinds:
             raise
-        if symbol not in (None, name["symbol"]):
+        if search.symbol not in (None, name["symbol"]):
             return []
         kind = _TARDIS_KINDS[name["type"]]
         identity = Identity(name["venue"], name["symbol"])
-        return [_Found(path, f"tardis-{name['type']}", (kind,), identity, _label(path, (kind,)), named=True)]
+        return [_Found(path, f"tardis-{name['type']}", (kind,), identity, _label(path, (kind,), search), named=True)]
 
 
-def _looks_well(path: Path, choices: _Choices, symbol: str | None) -> list[_Found]:
+def _looks_well(path: Path, choices: _Choices, search: _Search) -> list[_Found]:
     head = read_head(path)
     found: list[_Found] = []
     for names, kinds in choices:
         try:
-            file = _look(head, kinds, names, symbol)
+            file = _look(head, kinds, names, search)
         except FileError:
             if not found:
                 raise
@@ -267,11 +293,11 @@ def _looks_well(path: Path, choices: _Choices, symbol: str | None) -> list[_Foun
     return found
 
 
-def _look(head: Head, wanted: Sequence[Kind], names: Sequence[str] | None, symbol: str | None) -> _Found | None:
+def _look(head: Head, wanted: Sequence[Kind], names: Sequence[str] | None, search: _Search) -> _Found | None:
     """What a file is; None where it is not asked for."""
-    path = head.path
+    path, symbol = head.path, search.symbol
     if head.container == "text" and not head.lines:
-        empty = _without_rows(path, wanted)
+        empty = _without_rows(path, wanted, search)
         return empty if empty is None or symbol in (None, empty.identity.symbol) else None
     fitting = _fitting(head, names)
     if not fitting:
@@ -287,6 +313,7 @@ def _look(head: Head, wanted: Sequence[Kind], names: Sequence[str] | None, symbo
         return None
     if {"trades", "liquidations"} == set(kinds):
         raise DataError("the columns fit trades and liquidations; name the file after one of them", file=str(path))
+    head = replace(head, companions=companions_elsewhere(head, kinds[0], search.paths))
     identity = format_.identify(head)
     named = identity.symbol is None
     identity = _identity_by_name(path, symbol) if named else identity
@@ -294,7 +321,8 @@ def _look(head: Head, wanted: Sequence[Kind], names: Sequence[str] | None, symbo
         if not _holds(symbol, head, format_, kinds[0]):
             return None
         identity = Identity(identity.venue, symbol)
-    return _Found(path, format_.name, kinds, identity, _label(path, kinds, name, symbol), named)
+    label = _label(path, kinds, search, name, head.companions)
+    return _Found(path, format_.name, kinds, identity, label, named, head.companions, format_.levels(head))
 
 
 def _fitting(head: Head, names: Sequence[str] | None) -> list[tuple[Format, str]]:
@@ -324,7 +352,7 @@ def _holds(symbol: str, head: Head, format_: Format, kind: Kind) -> bool:
     return False
 
 
-def _without_rows(path: Path, wanted: Sequence[Kind]) -> _Found | None:
+def _without_rows(path: Path, wanted: Sequence[Kind], search: _Search) -> _Found | None:
     """A vendor's way to say that nothing happened; all that is known is in the name."""
     name = _TARDIS.fullmatch(path.name)
     kind = _TARDIS_KINDS.get(name["type"]) if name is not None else None
@@ -334,7 +362,7 @@ def _without_rows(path: Path, wanted: Sequence[Kind]) -> _Found | None:
     if kind not in wanted:
         return None
     identity = Identity(name["venue"], name["symbol"])
-    return _Found(path, f"tardis-{name['type']}", (kind,), identity, _label(path, (kind,)), named=True)
+    return _Found(path, f"tardis-{name['type']}", (kind,), identity, _label(path, (kind,), search), named=True)
 
 
 def _identity_by_name(path: Path, symbol: str | None) -> Identity:
@@ -350,32 +378,24 @@ def _identity_by_name(path: Path, symbol: str | None) -> Identity:
     return Identity(name["venue"], name["symbol"])
 
 
-def _label(path: Path, kinds: Sequence[Kind], format: str | None = None, symbol: str | None = None) -> str:
+def _label(
+    path: Path,
+    kinds: Sequence[Kind],
+    search: _Search,
+    format: str | None = None,
+    companions: Sequence[Path] = (),
+) -> str:
     """The day or month of a file: from its name, else from the first row of the first of these kinds that has one."""
-    named = _date_in_name(path)
+    named = date_in_name(path)
     if named is not None:
         return named
-    instrument = None if symbol is None else Instrument(symbol=symbol)
+    instrument = None if search.symbol is None else Instrument(symbol=search.symbol)
+    options: dict[str, Any] = {"format": format, "instrument": instrument, "allow_partial": search.allow_partial}
     for kind in kinds:
-        for frame in open_tape(path, kind, format=format, instrument=instrument).frames():
+        for frame in open_tape([path, *companions], kind, **options).frames():
             if frame.height:
                 return str(frame["ts"].dt.date()[0])
     raise DataError("neither the name nor a row says which day this is", file=str(path))
-
-
-def _date_in_name(path: Path) -> str | None:
-    """The day or month in the name of a file, where it is one."""
-    dates = {date for match in _DATE.finditer(path.name) if (date := _date(match)) is not None}
-    return dates.pop() if len(dates) == 1 else None
-
-
-def _date(match: re.Match[str]) -> str | None:
-    year, month, day = match[1], match[2] or match[4], match[3] or match[5]
-    try:
-        dt.date(int(year), int(month), int(day or 1))
-    except ValueError:
-        return None
-    return "-".join(part for part in (year, month, day) if part)
 
 
 # --- one market ------------------------------------------------------------------------------------------------------
@@ -415,7 +435,7 @@ def _join_undated(groups: dict[str, list[_Found]]) -> None:
     """Files without a date in their names may go on for days. One that makes no job by itself, as the liquidations of a
     recorder that began a day after its trades, joins the files of this kind that began last before it, or next."""
     undated = {
-        label: all(_date_in_name(file.path) is None for file in files) for label, files in sorted(groups.items())
+        label: all(date_in_name(file.path) is None for file in files) for label, files in sorted(groups.items())
     }
     starting = {label: any(_STARTING_KINDS & set(file.kinds) for file in groups[label]) for label in undated}
     hosts = [label for label in undated if undated[label] and starting[label]]
@@ -425,12 +445,14 @@ def _join_undated(groups: dict[str, list[_Found]]) -> None:
             groups[before[-1] if before else hosts[0]] += groups.pop(label)
 
 
-def _with_reference(jobs: Sequence[Job], name: str, files: Sequence[Path], format: str | None) -> list[Job]:
+def _with_reference(
+    jobs: Sequence[Job], name: str, files: Sequence[Path], format: str | None, search: _Search
+) -> list[Job]:
     """The jobs with the files of another venue, each where its day is."""
     by_label: dict[str, list[Path]] = {}
     labels = {job.label for job in jobs}
     for path in files:
-        label = _label(path, ("trades",), format)
+        label = _label(path, ("trades",), replace(search, symbol=None), format)
         label = label if label in labels else label[: len("2024-08")]
         if label not in labels:
             warnings.warn(f"{path}: of a day without a tape, and passed over", TapeWarning, stacklevel=3)
@@ -457,12 +479,27 @@ def _by_kind(label: str, files: Sequence[_Found]) -> dict[str, tuple[Path, ...]]
         formats = sorted({file.format for file in best})
         if len(formats) > 1:
             raise _ambiguous(best[0].path, formats, f"{kind} of {label}")
+        best = _deepest(kind, best, holding if kind == "book" else best)
         if len({len(file.label) for file in best}) > 1:
             raise DataError(
                 f"{kind} of {label} are there by day and by month; give one of them", file=str(best[0].path)
             )
-        chosen[kind] = tuple(file.path for file in sorted(best, key=lambda file: (file.label, _natural(file.path))))
+        ordered = sorted(best, key=lambda file: (file.label, _natural(file.path)))
+        along = (path for file in ordered for path in file.companions)
+        chosen[kind] = tuple(dict.fromkeys([*(file.path for file in ordered), *along]))
     return chosen
+
+
+def _deepest(kind: Kind, best: Sequence[_Found], holding: Sequence[_Found]) -> list[_Found]:
+    """Of snapshots of one book the deepest of each day: five levels and 25 of them are one book twice."""
+    most: dict[str, int] = {}
+    for file in best:
+        most[file.label] = max(most.get(file.label, 0), file.levels)
+    kept = [file for file in best if file.levels == most[file.label]]
+    for file in holding:
+        if file.levels and file not in kept:
+            warn_of_poorer(kind, file.path, next((one.path for one in kept if one.label == file.label), kept[0].path))
+    return kept
 
 
 def _ambiguous(path: Path, formats: Sequence[str], what: str = "the file") -> DataError:

@@ -21,7 +21,7 @@ from toxmid.merging import INPUTS, Columns, formats_by_input, input_of, rounds
 from toxmid.params import Params
 from toxmid.prefetch import beside, prefetched
 from toxmid.progress import Progress
-from toxmid.readers import Tape, open_tape
+from toxmid.readers import Tape, named_entries, open_tape
 from toxmid.schema import Kind, canonical, columns, parse_time
 from toxmid.tapes import found_instrument
 
@@ -328,7 +328,7 @@ def _open(
         raise ParameterError("nothing to replay", expected="trades, book or quotes")
     markets = {name: None if input_of(name) == "reference" else instrument for name in there}
     formats = formats_by_input(format)
-    options: dict[str, Any] = {"sort": sort, "allow_partial": allow_partial}
+    options: dict[str, Any] = {"sort": sort, "allow_partial": allow_partial, "others": _files_of(given.get("trades"))}
     return {
         name: _tape(given[name], name, markets[name], window, formats.get(input_of(name)), options) for name in there
     }
@@ -363,6 +363,11 @@ def _is_files(source: Any) -> bool:
     if isinstance(source, str | os.PathLike):
         return True
     return isinstance(source, Sequence) and all(isinstance(entry, str | os.PathLike) for entry in source)
+
+
+def _files_of(source: Any) -> list[Path]:
+    """Files that a source names one by one."""
+    return [path for path in named_entries(source) if path.is_file()] if _is_files(source) else []
 
 
 def _tape(
@@ -558,19 +563,21 @@ def _since(now: dict[str, Any], before: dict[str, Any]) -> dict[str, Any]:
 
 def _input_counts(tape: _AnyTape, used: int, refused: dict[str, int]) -> dict[str, Any]:
     """What became of the rows of one input. Where a row of a file makes several events (levels of a book snapshot), the
-    engine's refusals are events and stand beside the rows, not among them."""
+    engine's refusals are events and stand beside the rows, not among them: a row is used if one of its levels is. The
+    engine does not know rows; where it took no event at all, it is certain that it took none of them."""
     counts = dict(tape.counts)
     # A recording holds rows of several kinds; those of the others are read as what they are, or not asked for.
     others = counts.pop("other_kinds", 0)
     read, kept = counts.pop("rows_read") - others, counts.pop("rows_used")
     refused = {reason: n for reason, n in refused.items() if n}
     events = used + sum(refused.values())
-    row_by_row = events == kept
+    rows = {"all_levels_refused": kept} if events and not used else {}
+    rows = refused if events == kept else rows
     return {
         "rows_read": read,
         "rows_of_other_kinds": others,
-        "rows_used": kept - sum(refused.values()) if row_by_row else kept,
-        "rejected": {**counts, **(refused if row_by_row else {})},
+        "rows_used": kept - sum(rows.values()),
+        "rejected": {**counts, **rows},
         "events": events,
         "events_used": used,
         "events_rejected": refused,

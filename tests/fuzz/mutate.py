@@ -28,11 +28,14 @@ NASTY = (
 )  # fmt: skip
 
 
+_PAIRS = (("_message_", "_orderbook_"), ("trades_2023", "liquidations_2023"))  # files that are read together
+
+
 def lay_out(sample: Path, folder: Path, random: Random) -> Path:
     """A damaged sample in a folder of its own, with the file that it is read with, if there is one, damaged or not."""
     path = folder / sample.name
     path.write_bytes(damaged(sample, random))
-    for one, other in (("_message_", "_orderbook_"), ("_orderbook_", "_message_")):
+    for one, other in (*_PAIRS, *(pair[::-1] for pair in _PAIRS)):
         if one in sample.name:
             companion = sample.with_name(sample.name.replace(one, other))
             whole = random.random() < 0.5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import gzip
 import shutil
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from toxmid.convert import convert
 from toxmid.errors import DataError, FileError, ParameterError
 from toxmid.jobs import Job, pair_files
-from toxmid.readers import TapeWarning
+from toxmid.readers import TapeWarning, read_book, read_quotes
 
 from .conftest import DAYS, SYMBOLS, VENUE
 
@@ -226,3 +227,65 @@ def test_files_with_dates_belong_to_their_days(tapes: Path) -> None:
     sources = [next(tapes.glob(name)) for name in names]
     with pytest.warns(TapeWarning, match="liquidations only and is left out"):
         assert [sorted(job.files) for job in pair_files(sources)] == [["trades"]]
+
+
+def snapshots(levels: int, day: str = "2020-09-01", rows: int = 3) -> str:
+    """A file of Tardis with a book of so many levels a second."""
+    names = [f"{half}[{n}].{part}" for n in range(levels) for half in ("asks", "bids") for part in ("price", "amount")]
+    prices = [str(value) for n in range(levels) for value in (101 + n, 1, 100 - n, 2)]
+    start = int(dt.datetime.fromisoformat(f"{day}T00:00+00:00").timestamp()) * 10**6
+    lines = [",".join(["exchange,symbol,timestamp,local_timestamp", *names])]
+    lines += [f"{VENUE},BTCUSDT,{start + i * 10**6},{start + i * 10**6}," + ",".join(prices) for i in range(rows)]
+    return "\n".join(lines) + "\n"
+
+
+def updates(day: str = "2020-09-01") -> str:
+    start = int(dt.datetime.fromisoformat(f"{day}T00:00+00:00").timestamp()) * 10**6
+    rows = [("true", "bid", 100), ("true", "ask", 101), ("false", "bid", 99)]
+    head = "exchange,symbol,timestamp,local_timestamp,is_snapshot,side,price,amount\n"
+    return head + "".join(f"{VENUE},BTCUSDT,{start},{start},{flag},{side},{price},1\n" for flag, side, price in rows)
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_one_book_in_several_depths_is_read_once(tmp_path: Path, named: bool) -> None:
+    """The richest goes first, whatever the files are called, and the others are told."""
+    name = f"{VENUE}_{{}}_2020-09-01_BTCUSDT.csv" if named else "{}-2020-09-01.csv"
+    five, deep, every = (
+        tmp_path / name.format(kind) for kind in ("book_snapshot_5", "book_snapshot_25", "incremental_book_L2")
+    )
+    five.write_text(snapshots(5))
+    deep.write_text(snapshots(25))
+    for kinds in (("book", "quotes"), ("book",), ("quotes",)):
+        with pytest.warns(TapeWarning, match=f"{five.name}: passed over .*{deep.name} is richer"):
+            (job,) = pair_files(tmp_path, kinds=kinds)
+        assert dict(job.files) == {kinds[0]: (deep,)}
+    with pytest.warns(TapeWarning, match="passed over as book"):
+        assert read_book(tmp_path).filter("snapshot").height == 50
+    with pytest.warns(TapeWarning, match="passed over as quotes"):
+        assert read_quotes(tmp_path).height == 3
+    every.write_text(updates())
+    with pytest.warns(TapeWarning) as told:
+        (job,) = pair_files(tmp_path)
+    assert dict(job.files) == {"book": (every,)}
+    assert sorted(str(warning.message).split(":")[0] for warning in told) == sorted([str(five), str(deep)])
+    with pytest.warns(TapeWarning) as told:
+        assert read_book(tmp_path).height == 3
+    assert len(told) == 2
+
+
+def test_every_day_has_the_depth_that_is_there(tmp_path: Path) -> None:
+    days = {("2020-09-01", 5), ("2020-09-01", 25), ("2020-09-02", 5)}
+    for day, levels in days:
+        (tmp_path / f"{VENUE}_book_snapshot_{levels}_{day}_BTCUSDT.csv").write_text(snapshots(levels, day))
+    with pytest.warns(TapeWarning, match="passed over"):
+        jobs = pair_files(tmp_path)
+    assert [[path.name.split("_")[3] for path in job.files["book"]] for job in jobs] == [["25"], ["5"]]
+    with pytest.warns(TapeWarning, match="passed over"):
+        assert read_quotes(tmp_path).height == 6
+
+
+def test_two_files_of_one_depth_are_two_parts(tmp_path: Path) -> None:
+    for part, rows in ((1, 2), (2, 3)):
+        (tmp_path / f"{VENUE}_book_snapshot_5_2020-09-01_BTCUSDT.{part}.csv").write_text(snapshots(5, rows=rows))
+    (job,) = pair_files(tmp_path)
+    assert len(job.files["book"]) == 2

@@ -59,7 +59,7 @@ def test_what_cannot_be_read_is_located(write, column, value, expected):
 
 def test_located_in_a_later_block(write, monkeypatch):
     monkeypatch.setattr(files_module, "BLOCK", 1000)
-    monkeypatch.setattr(files_module.blocks, "__kwdefaults__", {"allow_partial": False, "size": 1000})
+    monkeypatch.setitem(files_module.blocks.__kwdefaults__, "size", 1000)
     with pytest.raises(DataError) as caught:
         read_trades(write("a.csv", rows_with(150, trade(150, price="x"), 200)))
     assert caught.value.row == 152

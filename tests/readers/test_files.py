@@ -235,7 +235,7 @@ def test_web_page_under_the_name_of_a_tape(write, page, pack):
         (gzip.compress(gzip.compress(TEXT)), "gzip data, packed once more"),
         (zipped(gzip.compress(TEXT)), "gzip data, packed once more"),
         (gzip.compress(zipped(TEXT)), "a zip, packed once more"),
-        (b"\xff\xff\xff\xff\x10\0\0\0", "Arrow IPC stream"),
+        (gzip.compress(b"\xff\xff\xff\xff\x10\0\0\0"), "Arrow IPC stream, packed"),
         (b"%PDF-1.7\n", "a PDF"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS"),
     ],

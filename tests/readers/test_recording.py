@@ -13,8 +13,8 @@ import polars as pl
 import pytest
 
 from toxmid.errors import DataError, FileError
+from toxmid.readers import TapeWarning, open_tape, read_book, read_trades
 from toxmid.readers import files as files_module
-from toxmid.readers import open_tape, read_book, read_trades
 from toxmid.readers import recording as recording_module
 from toxmid.replay import replay
 
@@ -87,6 +87,92 @@ def test_mark_and_liquidations(samples):
     frame = open_tape(samples / "recording" / USDM, "liquidations").frame()
     assert frame.select("side", "price", "size").rows() == [(-1, 28150.0, 0.5)]
     assert frame["ts_event"].to_physical().to_list() == [1680652874190 * 10**6]
+
+
+LOCAL = 1723161254 * 10**9
+
+
+def single(at: int, number: int, **more) -> str:
+    """A trade, as many milliseconds after the first moment."""
+    fields = {"e": "trade", "E": 1723161254000 + at, "T": 1723161254000 + at, "s": "BTCUSDT", "t": number}
+    return recorded("btcusdt@trade", at, fields | {"p": "100.5", "q": "0.25", "X": "MARKET", "m": True} | more)
+
+
+def aggregated(at: int, number: int, **more) -> str:
+    fields = {"e": "aggTrade", "E": 1723161254009 + at, "T": 1723161254000 + at, "s": "BTCUSDT", "a": number}
+    return recorded("btcusdt@aggTrade", at, fields | {"p": "100.5", "q": "0.5", "f": 1, "l": 2, "m": True} | more)
+
+
+def recorded(stream: str, at: int, data: dict) -> str:
+    message = json.dumps({"stream": stream, "data": data}, separators=(",", ":"))
+    return f"{LOCAL + at * 10**6} {message}\n"
+
+
+def read_counts(path, **options):
+    tape = open_tape(path, "trades", **options)
+    return tape.frame()["id"].to_list(), tape.counts
+
+
+def test_aggregated_trades_are_trades_where_there_are_no_others(write):
+    tape = open_tape(write("a", aggregated(5, 71) + aggregated(6, 72, m=False, p="101") + aggregated(7, 72)), "trades")
+    frame = tape.frame()
+    assert frame.select("price", "size", "side", "id").rows() == [(100.5, 0.5, -1, "71"), (101.0, 0.5, 1, "72")]
+    assert frame["ts_event"].to_physical().to_list() == [LOCAL + 5 * 10**6, LOCAL + 6 * 10**6]  # T, not E
+    assert tape.counts == {"rows_read": 3, "rows_used": 2, "duplicates": 1}
+    assert tape.instrument.venue == "binance-futures"
+
+
+def test_single_trades_go_before_aggregated_ones_wherever_they_stand(write):
+    both = [single(1, 1) + single(1, 2) + aggregated(2, 71), aggregated(1, 71) + single(2, 1) + single(2, 2)]
+    for text in both:
+        assert read_counts(write("a", text)) == (
+            ["1", "2"],
+            {"rows_read": 3, "rows_used": 2, "aggregated_trades": 1},
+        )
+    assert read_counts(write("a", single(1, 1))) == (["1"], {"rows_read": 1, "rows_used": 1})
+
+
+def test_single_trades_that_begin_late_are_left_out_and_said(write, monkeypatch):
+    monkeypatch.setattr(recording_module, "_SURELY", 3)
+    path = write("a", "".join(aggregated(i, i) for i in range(3)) + single(4, 1) + aggregated(5, 4) + single(6, 2))
+    with pytest.warns(TapeWarning, match="single trades begin after 3 aggregated ones"):
+        assert read_counts(path) == (
+            ["0", "1", "2", "4"],
+            {"rows_read": 6, "rows_used": 4, "trades_beside_aggregated": 2},
+        )
+    early = write("b", "".join(aggregated(i, i) for i in range(2)) + single(2, 1) + aggregated(3, 2))
+    assert read_counts(early) == (["1"], {"rows_read": 4, "rows_used": 1, "aggregated_trades": 3})
+
+
+@pytest.mark.parametrize("size", [600, 1100, 10_000])
+def test_which_trades_are_read_does_not_depend_on_how_a_file_is_cut(write, monkeypatch, size):
+    depth = recorded("btcusdt@depth@0ms", 0, {"s": "BTCUSDT", "u": 2, "pu": 1, "b": [["1", "2"]] * 20, "a": []})
+    text = depth + aggregated(1, 71) + depth * 5 + single(3, 1) + aggregated(4, 72) + depth
+    monkeypatch.setattr(
+        recording_module, "blocks", lambda path, **kwargs: files_module.blocks(path, size=size, **kwargs)
+    )
+    monkeypatch.setattr(files_module, "_PIECE", 50)
+    assert read_counts(write("a", text)) == (
+        ["1"],
+        {"rows_read": 10, "rows_used": 1, "other_kinds": 7, "aggregated_trades": 2},
+    )
+
+
+def test_a_cut_recording_of_aggregated_trades_is_told_once(write):
+    path = write("a", aggregated(1, 71) + aggregated(2, 72)[:-9])
+    with pytest.raises(FileError, match="may be cut"):
+        read_trades(path)
+    with pytest.warns(TapeWarning) as told:
+        assert read_counts(path, allow_partial=True)[1]["partial_last_line"] == 1
+    assert len(told) == 1
+
+
+def test_aggregated_contracts_are_contracts(write):
+    text = aggregated(1, 71, s="BTCUSD_PERP", q="2").replace("btcusdt", "btcusd_perp")
+    tape = open_tape(write("a", text), "trades")
+    assert tape.frame().select("size", "lots").rows() == [(2 * 100 / 100.5, 2)]
+    spot = write("b", aggregated(1, 71, M=True))
+    assert open_tape(spot, "trades").instrument.venue == "binance"
 
 
 def test_quote_without_exchange_time_takes_arrival(write):

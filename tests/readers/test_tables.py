@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+
 import polars as pl
 import pyarrow as pa
+import pyarrow.ipc
 import pyarrow.parquet as pq
 import pytest
 
@@ -12,17 +15,19 @@ from toxmid.errors import DataError, FileError
 from toxmid.instrument import Instrument
 from toxmid.readers import open_tape, read_book, read_liquidations, read_trades, recognise
 from toxmid.readers import tables as tables_module
-from toxmid.readers.files import read_head
+from toxmid.readers.files import TapeWarning, read_head
 from toxmid.schema import KINDS, TABLES, canonical, empty
 
 NS = 1_760_054_400_000_000_000
 
-FORMS = pytest.mark.parametrize("form", ["parquet", "arrow"])
+WRITERS = {"parquet": pl.DataFrame.write_parquet, "arrow": pl.DataFrame.write_ipc}
+WRITERS |= {"arrows": pl.DataFrame.write_ipc_stream}
+FORMS = pytest.mark.parametrize("form", WRITERS)
 
 
 def saved(frame: pl.DataFrame, path, form: str):
     path = path.with_suffix(f".{form}")
-    (frame.write_parquet if form == "parquet" else frame.write_ipc)(path)
+    WRITERS[form](frame, path)
     return path
 
 
@@ -96,6 +101,79 @@ def test_cut_file(tmp_path, write, tape, form):
     data = saved(tape, tmp_path / "a", form).read_bytes()
     with pytest.raises(FileError, match="corrupt or cut"):
         read_trades(write(f"b.{form}", data[: len(data) // 2]))
+
+
+def streamed(tape: pl.DataFrame, rows: int = 4) -> bytes:
+    """A stream of batches of so many rows."""
+    sink = io.BytesIO()
+    table = tape.to_arrow()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=rows)
+    return sink.getvalue()
+
+
+END_MARK = b"\xff\xff\xff\xff\0\0\0\0"
+
+
+def test_a_stream_of_any_name(write, tape):
+    read = open_tape(write("a_trades.arrow", streamed(tape)), "trades")
+    assert read.frame()["id"].to_list() == [str(i) for i in range(10)]
+    assert read.inputs[0]["format"] == "arrow"
+    assert read_trades(write("b.arrow", streamed(tape)), format="arrow").height == 10
+
+
+@pytest.mark.parametrize("compression", ["lz4", "zstd"])
+def test_a_stream_of_packed_batches(tmp_path, tape, compression):
+    tape.write_ipc_stream(tmp_path / "a.arrows", compression=compression)
+    assert read_trades(tmp_path / "a.arrows")["id"].to_list() == [str(i) for i in range(10)]
+
+
+def test_a_stream_is_read_batch_by_batch(write, tape, monkeypatch):
+    path = write("a.arrows", streamed(tape))
+    assert [frame.height for frame in open_tape(path, "trades").frames()] == [4, 4, 2]
+    monkeypatch.setattr(tables_module, "_ROWS", 3)
+    assert [frame.height for frame in open_tape(path, "trades").frames()] == [3, 1, 3, 1, 2]
+
+
+def test_a_cut_stream_is_an_error_wherever_it_is_cut(write, tape):
+    """Between two batches, too, where the library sees an end like any other."""
+    data = streamed(tape)
+    assert data.endswith(END_MARK)
+    for end in range(8, len(data)):
+        with pytest.raises(FileError, match=r"corrupt|cut"):
+            read_trades(write("a.arrows", data[:end]))
+
+
+def test_a_stream_without_end_mark_is_taken_where_that_is_allowed(write, tape):
+    path = write("a.arrows", streamed(tape).removesuffix(END_MARK))
+    with pytest.raises(FileError, match="no end mark and may be cut"):
+        read_trades(path)
+    with pytest.warns(TapeWarning, match="no end mark"):
+        assert read_trades(path, allow_partial=True).height == 10
+    cut = write("b.arrows", streamed(tape)[:-20])
+    with pytest.raises(FileError, match="corrupt"):
+        read_trades(cut, allow_partial=True)
+
+
+@pytest.mark.parametrize("behind", [b"\0", END_MARK, b"x" * 100])
+def test_what_follows_a_stream_is_an_error(write, tape, behind):
+    with pytest.raises(FileError, match="something else after the end"):
+        read_trades(write("a.arrows", streamed(tape) + behind))
+
+
+def test_two_streams_in_one_file_are_an_error(write, tape):
+    with pytest.raises(FileError, match="something else after the end"):
+        read_trades(write("a.arrows", 2 * streamed(tape)))
+
+
+@pytest.mark.parametrize("form", ["arrow", "arrows"])
+def test_damaged_notes_on_a_column_do_no_harm(tmp_path, write, tape, form):
+    """Polars notes the words of an enumeration beside the column, and ends in a panic where it cannot read them."""
+    sides = tape.with_columns(side=pl.Series(["buy", "sell"] * 5, dtype=pl.Enum(["buy", "sell"])))
+    data = saved(sides, tmp_path / "a_trades", form).read_bytes()
+    assert data.count(b"3;buy4;sell")
+    broken = write(f"b_trades.{form}", data.replace(b"3;buy4;sell", b"x;buy4;sell"))
+    assert read_trades(broken)["side"].to_list() == [1, -1] * 5
 
 
 def test_buffers_that_lie_about_each_other_are_an_error(tmp_path, write):

@@ -7,12 +7,14 @@ its first lines tell; its name is asked only where these leave a doubt.
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import glob as globbing
 import os
 import re
 import warnings
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -48,6 +50,8 @@ __all__ = [
     "Source",
     "Tape",
     "TapeWarning",
+    "companions_elsewhere",
+    "date_in_name",
     "list_files",
     "named_entries",
     "open_tape",
@@ -58,6 +62,7 @@ __all__ = [
     "read_trades",
     "recognise",
     "tapes_among",
+    "warn_of_poorer",
 ]
 
 FORMATS: Final[tuple[Format, ...]] = (
@@ -75,15 +80,18 @@ FORMATS: Final[tuple[Format, ...]] = (
     *hftbacktest.FORMATS,
     *tables.FORMATS,
 )
-_STRANGERS: Final = binance_archive.STRANGERS | hyperliquid.STRANGERS
+_STRANGERS: Final = binance_archive.STRANGERS
 
 Source: TypeAlias = "str | os.PathLike[str] | Sequence[str | os.PathLike[str]]"
 Moment: TypeAlias = "str | int | dt.date | np.datetime64"
 
+# A day or month that stands alone in a name: 2024-08-05, 20240805, 2024-08. A month without a hyphen could be anything.
+_DATE: Final = re.compile(r"(?<!\d)(20\d\d)(?:-(\d\d)(?:-(\d\d))?|(\d\d)(\d\d))(?![\d-])")
+
 # What may be a tape when a folder is given; hidden files are not, nor what stands beside tapes and is none.
 _SUFFIXES: Final = frozenset(
     {".csv", ".gz", ".zst", ".lz4", ".zip", ".npz", ".npy", ".dbn", ".data", ".parquet", ".arrow", ".feather", ".ipc"}
-    | {".jsonl"}
+    | {".arrows", ".jsonl"}
 )
 _BESIDE: Final = frozenset({".checksum", ".part", ".lock", ".md", ".html", ".toml", ".py"})
 
@@ -357,6 +365,7 @@ def open_tape(
     instrument: Instrument | None = None,
     allow_partial: bool = False,
     sort: bool = False,
+    others: Iterable[Path] = (),
 ) -> Tape:
     """Open a tape for reading in bounded memory.
 
@@ -366,6 +375,8 @@ def open_tape(
         As in `read_trades`.
     kind : str
         What to read from it; see `read`.
+    others : iterable of Path
+        Files at hand that may hold the rest of its rows, where a format is divided among two files.
 
     Returns
     -------
@@ -382,12 +393,42 @@ def open_tape(
     window = (None if start is None else parse_time(start), None if end is None else parse_time(end))
     if window[0] is not None and window[1] is not None and window[0] >= window[1]:
         raise ParameterError("the window ends before it starts", found=[str(start), str(end)])
-    files = [
-        Opened(head, _choose(head, kind, format))
-        for head in map(read_head, list_files(source, kind if format is None else None))
-        if not _is_empty(head)
-    ]
+    paths = list_files(source, kind if format is None else None)
+    heads = [head for head in map(read_head, paths) if not _is_empty(head)]
+    files = [Opened(head, _choose(head, kind, format)) for head in _with_companions(heads, kind, others)]
     return Tape(files, kind, window=window, instrument=instrument, allow_partial=allow_partial, sort=sort)
+
+
+def companions_elsewhere(head: Head, kind: Kind, others: Iterable[Path]) -> tuple[Path, ...]:
+    """Those of other files that hold the rest of the rows of this one, where none of them stands in its own folder."""
+    found = _companions_among(head, kind, others)
+    beside = {path.parent.resolve() for path in found}
+    return () if head.path.parent.resolve() in beside else found
+
+
+def _companions_among(head: Head, kind: Kind, others: Iterable[Path]) -> tuple[Path, ...]:
+    """Those of other files that hold the rest of the rows of this one. Of most formats no file needs another."""
+    divided = [format_ for format_ in FORMATS if format_.completed_by is not None and kind in format_.tables]
+    named = {format_.completed_by for format_ in divided if format_.matches(head)}
+    completing = [format_ for format_ in FORMATS if format_.name in named]
+    found = []
+    for path in others if completing else ():
+        with contextlib.suppress(FileError):  # what cannot be read completes nothing, and is told where it is asked for
+            if path != head.path and any(format_.matches(read_head(path)) for format_ in completing):
+                found.append(path)
+    return tuple(found)
+
+
+def _with_companions(heads: Sequence[Head], kind: Kind, others: Iterable[Path]) -> list[Head]:
+    """The files that are a tape by themselves, each with those given along that it needs."""
+    paths = [head.path for head in heads]
+    given = {head.path: _companions_among(head, kind, paths) for head in heads}
+    along = {path for companions in given.values() for path in companions}
+    return [
+        replace(head, companions=given[head.path] or companions_elsewhere(head, kind, others))
+        for head in heads
+        if head.path not in along
+    ]
 
 
 def recognise(head: Head, name: str | None = None) -> list[Format]:
@@ -535,9 +576,56 @@ def _of_directory(folder: Path, kind: Kind | None) -> list[Path]:
     tapes = tapes_among(sorted(folder.iterdir(), key=_natural), folder)
     if kind is not None:
         tapes = [path for path in tapes if _may_hold(read_head(path), kind)]
+    if kind in ("book", "quotes"):
+        tapes = _deepest(tapes, kind)
     if not tapes:
         raise FileError(f"no file with {kind or 'market data'} in this folder", file=str(folder))
     return tapes
+
+
+def _deepest(tapes: Sequence[Path], kind: Kind) -> list[Path]:
+    """Of files that hold one book of a day twice the richest: updates before snapshots, of these the deepest. What
+    holds other kinds as well goes behind what holds this one alone, as where whole folders are put together."""
+    ranks = {path: _rank(read_head(path), kind) for path in tapes}
+    kept = []
+    for path, (market, rank) in ranks.items():
+        same = [other for other in ranks if market is not None and ranks[other][0] == market]
+        best = max(same, key=lambda other: ranks[other][1], default=path)
+        if ranks[best][1] > rank:
+            warn_of_poorer(kind, path, best)
+        else:
+            kept.append(path)
+    return kept
+
+
+def _rank(head: Head, kind: Kind) -> tuple[tuple[str | None, ...] | None, tuple[int, int]]:
+    """Whose book of which day a file holds, as far as that is known, and how much of it."""
+    formats = recognise(head) if not _is_void(head) else []
+    day = date_in_name(head.path)
+    if len(formats) != 1 or day is None:
+        return None, (0, 0)
+    identity = formats[0].identify(head)
+    return (identity.venue, identity.symbol, day), (-len(formats[0].kinds(head)), formats[0].levels(head))
+
+
+def warn_of_poorer(kind: Kind, path: Path, instead: Path) -> None:
+    """Say that a file is passed over for another one of the same market and day."""
+    warnings.warn(f"{path}: passed over as {kind}, for {instead.name} is richer", TapeWarning, stacklevel=4)
+
+
+def date_in_name(path: Path) -> str | None:
+    """The day or month in the name of a file, where it is one."""
+    dates = {date for match in _DATE.finditer(path.name) if (date := _date(match)) is not None}
+    return dates.pop() if len(dates) == 1 else None
+
+
+def _date(match: re.Match[str]) -> str | None:
+    year, month, day = match[1], match[2] or match[4], match[3] or match[5]
+    try:
+        dt.date(int(year), int(month), int(day or 1))
+    except ValueError:
+        return None
+    return "-".join(part for part in (year, month, day) if part)
 
 
 def tapes_among(paths: Iterable[Path], folder: Path) -> list[Path]:

@@ -153,6 +153,7 @@ class Format(abc.ABC):
     tables: Mapping[Kind, Table]  # what can be read from a file of this format
     chosen = False  # whoever made the file chose what it holds: that it has no row of a kind says nothing
     nameless = False  # some rows may not say whose they are, and are of the instrument of the file all the same
+    completed_by: str | None = None  # format of the files that hold the rest of each row, where it takes two
 
     @abc.abstractmethod
     def matches(self, head: Head) -> bool:
@@ -165,6 +166,14 @@ class Format(abc.ABC):
     def labelled(self) -> bool:
         """Whether every row says whose it is, so that a file may hold several instruments."""
         return True
+
+    def companions(self, head: Head) -> tuple[Path, ...]:
+        """Other files without which this one cannot be read."""
+        return ()
+
+    def levels(self, head: Head) -> int:
+        """Levels of a side of the book that a row holds, where every row is a book."""
+        return 0
 
     def columns_of(self, head: Head) -> Sequence[str]:
         """Columns of the file, as it names them."""
@@ -278,6 +287,11 @@ class Csv(Format):
 
     def identify(self, head: Head) -> Identity:
         return self.identity(head)
+
+    def levels(self, head: Head) -> int:
+        if self.wide is None:
+            return 0
+        return len({name for name in self._names(head) if self.wide.fullmatch(name)}) // 4  # two sides, price and size
 
     def explain(self, head: Head) -> tuple[float, str] | None:
         header = self._names(head)

@@ -68,6 +68,7 @@ _NUMPY: Final = b"\x93NUMPY"
 _ZIP: Final = b"PK\x03\x04"
 _PARQUET: Final = b"PAR1"
 _ARROW: Final = b"ARROW1"
+_ARROW_STREAM: Final = b"\xff\xff\xff\xff"
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 # What is no tape, or packed as no vendor packs them, by its first bytes.
 _FOREIGN: Final = {
@@ -80,7 +81,7 @@ _FOREIGN: Final = {
     _ZSTD: "zstd data, packed once more",
     _ZIP: "a zip, packed once more",
     b"PARE": "an encrypted Parquet file",
-    b"\xff\xff\xff\xff": "an Arrow IPC stream, not an Arrow IPC file",
+    _ARROW_STREAM: "an Arrow IPC stream, packed: pack its batches instead",
     b"FEA1": "a Feather file of version 1",
     b"\x89HDF": "an HDF5 file",
     b"SQLite format 3": "an SQLite database",
@@ -135,9 +136,10 @@ class Head:
     """What the beginning of a file shows: enough to tell what it is."""
 
     path: Path
-    container: str  # "text", "parquet", "arrow", "numpy"
+    container: str  # "text", "parquet", "arrow", "arrow stream", "numpy"
     lines: tuple[str, ...]  # complete lines only; empty where the container is not text
     name: str  # of the file and, in an archive, of its member
+    companions: tuple[Path, ...] = ()  # files given along with it, which hold the rest of its rows
 
     @functools.cached_property
     def header(self) -> tuple[str, ...]:
@@ -166,6 +168,8 @@ def read_head(path: Path) -> Head:
         return Head(path, "parquet", (), path.name)
     if first.startswith(_ARROW):
         return Head(path, "arrow", (), path.name)
+    if first.startswith(_ARROW_STREAM):
+        return Head(path, "arrow stream", (), path.name)
     if first.startswith(_NUMPY) or (first.startswith(_ZIP) and _member(path).filename.endswith(".npy")):
         return Head(path, "numpy", (), path.name)
     text = bytearray()
@@ -188,6 +192,7 @@ def blocks(
     size: int = BLOCK,
     is_whole: Callable[[bytes], bool] | None = None,
     reusing: bool = False,
+    quiet: bool = False,
 ) -> Iterator[Block]:
     """Whole lines of a text file, compressed or not, in blocks of about `size` bytes.
 
@@ -203,6 +208,8 @@ def blocks(
         Says of a last line without newline whether it is whole all the same.
     reusing : bool
         The consumer calls `give_back` when it is done with a block.
+    quiet : bool
+        Say nothing of a cut that is allowed: somebody else reads the file as well and will.
 
     Raises
     ------
@@ -218,7 +225,7 @@ def blocks(
         end = filling.buffer.rfind(b"\n", 0, filling.used) + 1
         lines = count_lines(filling.buffer, end)
         if cut is not None:
-            _refuse_cut(path, row + lines, cut, allow_partial)
+            _refuse_cut(path, row + lines, cut, allow_partial, quiet)
         rest = filling.behind(end)
         if ended and rest and cut is None and is_whole is not None and is_whole(rest):
             filling.append(b"\n", 0)
@@ -226,7 +233,7 @@ def blocks(
             return
         if ended and rest:
             if cut is None:
-                _refuse_partial(path, row + lines, rest, allow_partial)
+                _refuse_partial(path, row + lines, rest, allow_partial, quiet)
             yield filling.block(end, row, lines, partial=1, keep=reusing)
             return
         if not end and rest:
@@ -343,14 +350,15 @@ def fingerprint(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _refuse_cut(path: Path, row: int, cut: _CutError, allow_partial: bool) -> None:
+def _refuse_cut(path: Path, row: int, cut: _CutError, allow_partial: bool, quiet: bool) -> None:
     message = f"{cut} of row {row}, {row - 1} rows are complete"
     if not allow_partial:
         raise FileError(message, file=str(path), row=row)
-    warnings.warn(f"{path}: {message}", TapeWarning, stacklevel=2)
+    if not quiet:
+        warnings.warn(f"{path}: {message}", TapeWarning, stacklevel=2)
 
 
-def _refuse_partial(path: Path, row: int, rest: bytes, allow_partial: bool) -> None:
+def _refuse_partial(path: Path, row: int, rest: bytes, allow_partial: bool, quiet: bool) -> None:
     shown = rest[-60:].decode("utf-8", "replace")
     if not allow_partial:
         raise FileError(
@@ -360,7 +368,8 @@ def _refuse_partial(path: Path, row: int, rest: bytes, allow_partial: bool) -> N
             found=shown,
             expected="a newline; --allow-partial (allow_partial=) drops the line and counts it",
         )
-    warnings.warn(f"{path}, row {row}: the last line is cut and was dropped ({shown!r})", TapeWarning, stacklevel=2)
+    if not quiet:
+        warnings.warn(f"{path}, row {row}: the last line is cut and was dropped ({shown!r})", TapeWarning, stacklevel=2)
 
 
 def _first_bytes(path: Path, count: int) -> bytes:

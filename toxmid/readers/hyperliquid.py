@@ -2,24 +2,32 @@
 
 A trade is written twice, once for each user, with one ``tid``: the row of the taker (``crossed``) says the side.
 Liquidations and ADL are marked on the fills, so a liquidation is in the trades already.
+
+The liquidations of 2023 name a user and a second, no coin, price or side. Those are in the fills of the user at that
+time, which stand in another file; the user was passive in them (somebody else took the position over), so they are not
+among the trades of takers.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
 
-from toxmid.errors import DataError
+from toxmid.disk import naming
+from toxmid.errors import DataError, FileError
 from toxmid.readers.base import FLAGS, Clock, Csv, Format, Identity, Lines, Table, code, is_true
-from toxmid.readers.files import Block, Head, ahead, blocks
+from toxmid.readers.files import Block, Head, ahead, blocks, read_head
 from toxmid.readers.jsonlines import is_whole, split
 from toxmid.schema import Kind
 
-__all__ = ["FORMATS", "STRANGERS"]
+__all__ = ["FORMATS"]
 
 _F: Final = pl.Float64()
 
@@ -46,6 +54,112 @@ _FILLS_2023: Final = Csv(
     identity=lambda head: Identity("hyperliquid", head.first_row.get("coin")),
     labels={"symbol": "coin"},
 )
+
+_NEAR: Final = 2 * 10**9  # ns between a liquidation and a fill of its user that belongs to it; both count seconds
+_LIQUIDATION: Final = ("time", "user", "liquidated_ntl_pos", "liquidated_account_value", "leverage_type")
+
+
+class Liquidations2023(Csv):
+    """Liquidations without coin and price, and the fills that have them. Rows are fills: a liquidation closes positions
+    in several coins at once. One without a fill is a row that is left out."""
+
+    completed_by = _FILLS_2023.name
+
+    def companions(self, head: Head) -> tuple[Path, ...]:
+        """The files of fills: those given along, else those in the same folder."""
+        found = head.companions or tuple(path for path in _others_beside(head.path) if _is_fills(path))
+        if not found:
+            raise FileError(
+                "liquidations of 2023 name no coin and no price, which are in the fills of their users",
+                file=str(head.path),
+                expected=f"a file of {', '.join(_FILLS_2023.dtypes)} in the same folder, or given along with it",
+            )
+        return found
+
+    def identify(self, head: Head) -> Identity:
+        return _FILLS_2023.identity(read_head(self.companions(head)[0]))
+
+    def labelled(self) -> bool:
+        return True
+
+    def lines(self, head: Head, kind: Kind, *, allow_partial: bool) -> Iterator[Lines]:
+        pieces = list(super().lines(head, kind, allow_partial=allow_partial))
+        excluded = sum((Counter(lines.excluded) for lines in pieces), Counter[str]())
+        every = pl.concat([lines.frame for lines in pieces])
+        liquidations = every.unique(_LIQUIDATION, keep="first", maintain_order=True)
+        fills, twice = self._fills(head, liquidations["user"], allow_partial=allow_partial)
+        rows = _matched(liquidations, fills)
+        excluded["duplicates"] += every.height - liquidations.height + twice
+        excluded["without_fill"] += liquidations.height - rows["row"].n_unique()
+        yield Lines(rows, rows.height + excluded.total(), {reason: n for reason, n in excluded.items() if n})
+
+    def _fills(self, head: Head, users: pl.Series, *, allow_partial: bool) -> tuple[pl.DataFrame, int]:
+        """Fills of some users, and how many were left out because they stand in another file as well."""
+        parts = []
+        theirs = _lower("user").is_in(users.str.to_lowercase().implode())
+        for path in self.companions(head):
+            pieces = _FILLS_2023.lines(read_head(path), "trades", allow_partial=allow_partial)
+            kept = [lines.frame.filter(theirs).select("ts", "symbol", *_FILL_2023) for lines in pieces]
+            # Two equal fills of a file are two fills; how often one stands in a file is how often it happened.
+            parts.append(pl.concat(kept).with_columns(nth=pl.int_range(pl.len()).over(_FILL_2023)))
+        every = pl.concat(parts)
+        fills = every.unique([*_FILL_2023, "nth"], keep="first", maintain_order=True)
+        return fills, every.height - fills.height
+
+
+_FILL_2023: Final = tuple(_FILLS_2023.dtypes)
+
+_LIQUIDATIONS_2023: Final = Liquidations2023(
+    name="hyperliquid-liquidations-2023",
+    dtypes={
+        "time": pl.String(),
+        "user": pl.String(),
+        "liquidated_ntl_pos": _F,
+        "liquidated_account_value": _F,
+        "leverage_type": pl.Enum(["Cross", "Isolated"]),
+    },
+    arrival="time",
+    event="time",
+    units=("ns",),
+    tables={
+        "liquidations": Table(
+            {"price": pl.col("px"), "size": pl.col("sz"), "side": code("side", {"Bid": 1, "Ask": -1})},
+            # What the user took from the book was his own will.
+            excluded={"fills_of_takers": is_true("crossed")},
+        )
+    },
+    identity=lambda head: Identity("hyperliquid"),
+)
+
+
+def _lower(name: str) -> pl.Expr:
+    return pl.col(name).str.to_lowercase()
+
+
+def _matched(liquidations: pl.DataFrame, fills: pl.DataFrame) -> pl.DataFrame:
+    """Fills with the liquidation that is nearest to each, in order of the time at which both were known."""
+    named = liquidations.select("row", said="ts", who=_lower("user"))
+    pairs = fills.with_row_index("fill").join(named, left_on=_lower("user"), right_on="who")
+    away = (pl.col("ts") - pl.col("said")).abs()
+    nearest = pairs.filter(away <= _NEAR).sort("fill", away, "row").unique("fill", keep="first", maintain_order=True)
+    known = nearest.with_columns(ts=pl.max_horizontal("ts", "said"), ts_event=pl.col("ts"))
+    return known.sort("ts", "row", "fill").drop("said", "fill", "nth")
+
+
+def _others_beside(path: Path) -> list[Path]:
+    """Files in the folder of one that may be text."""
+    with naming(path.parent, "cannot be read"):
+        beside = sorted(path.parent.iterdir())
+    return [other for other in beside if other != path and other.suffix.lower() in _TEXT and other.is_file()]
+
+
+def _is_fills(path: Path) -> bool:
+    with contextlib.suppress(FileError):  # what cannot be read is no file of fills, and told where it is asked for
+        return _FILLS_2023.matches(read_head(path))
+    return False
+
+
+_TEXT: Final = frozenset({".csv", ".gz", ".zst", ".lz4", ".zip"})
 
 _FILL: Final = {
     "symbol": pl.String,
@@ -141,10 +255,4 @@ def _fill(user: str, fill: dict[str, Any]) -> tuple[Any, ...]:
     )
 
 
-FORMATS: Final = (_FILLS_2023, NodeFills())
-
-STRANGERS: Final = {
-    frozenset(
-        {"liquidated_ntl_pos", "leverage_type"}
-    ): "Hyperliquid liquidations of 2023, which name no coin and no price"
-}
+FORMATS: Final = (_FILLS_2023, _LIQUIDATIONS_2023, NodeFills())

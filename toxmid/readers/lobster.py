@@ -181,6 +181,9 @@ class OrderBook(Format):
     def clock(self) -> str:
         return "exchange (time of the message file)"
 
+    def companions(self, head: Head) -> tuple[Path, ...]:
+        return (_message_file(head),)
+
     def identify(self, head: Head) -> Identity:
         match = _match(head, "orderbook")
         return Identity("NASDAQ", match[1] if match is not None else None)
@@ -204,12 +207,16 @@ class OrderBook(Format):
             raise DataError("fewer rows than messages", file=str(head.path), found=done, expected=f"{len(times)}")
 
 
-def _times(head: Head, *, allow_partial: bool) -> pl.Series:
-    """Times of the message file beside a book."""
+def _message_file(head: Head) -> Path:
+    """The message file beside a book."""
     path = Path(str(head.path).replace("_orderbook_", "_message_"))
     if not path.exists():
         raise FileError("the book has no times without its message file", file=str(head.path), expected=path.name)
-    frames = [lines.frame["ts"] for lines in _messages(read_head(path), allow_partial=allow_partial)]
+    return path
+
+
+def _times(head: Head, *, allow_partial: bool) -> pl.Series:
+    frames = [lines.frame["ts"] for lines in _messages(read_head(_message_file(head)), allow_partial=allow_partial)]
     return pl.concat(frames) if frames else pl.Series("ts", [], dtype=pl.Int64)
 
 

@@ -2,12 +2,16 @@
 
 The local time has 16 digits (microseconds) in files of 2023 and 19 (nanoseconds) since 2024. One file holds depth
 updates, best quotes, trades and a REST snapshot of the book, and gives each reader its kind.
+
+Trades are those of the stream ``@trade``, one by one, or of ``@aggTrade``, the fills of one taker order at one price
+together, where they alone were recorded. They say the same twice, so only one of them is read, whatever else is there.
 """
 
 from __future__ import annotations
 
 import itertools
 import re
+import warnings
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -15,13 +19,15 @@ import polars as pl
 
 from toxmid.errors import DataError
 from toxmid.readers.base import Clock, Format, Identity, Lines, Table, code, taker_sold
-from toxmid.readers.files import Block, Head, ahead, blocks
+from toxmid.readers.files import Block, Head, TapeWarning, ahead, blocks
 from toxmid.readers.jsonlines import LEVELS, decode, is_whole, levels, split
 from toxmid.schema import Kind
 
 __all__ = ["FORMATS"]
 
 _FIRST: Final = re.compile(r"\d{16}(?:\d{3})? \{.*")
+_DELIVERY: Final = re.compile(r"USD_(?:PERP|\d{6})$")
+_FUTURES: Final = re.compile(r'"e":"aggTrade"(?![^\n]*"M":)')  # trades of the spot market have a flag more
 _SYMBOL: Final = re.compile(r'"(?:s|symbol)":"([^"]+)"')
 
 _TEXT: Final = pl.String()
@@ -48,6 +54,10 @@ _DEPTH: Final = pl.Struct(
 )
 _QUOTE: Final = _payload(s=_TEXT, T=_INT, E=_INT, b=_TEXT, B=_TEXT, a=_TEXT, A=_TEXT)
 _TRADE: Final = _payload(s=_TEXT, T=_INT, t=_INT, p=_TEXT, q=_TEXT, X=_TEXT, m=pl.Boolean())
+_AGGREGATED: Final = _payload(s=_TEXT, T=_INT, a=_INT, p=_TEXT, q=_TEXT, m=pl.Boolean())
+_OF_TRADES: Final = re.compile(rb'^\d+ \{"stream":"[^"@]*@(trade|aggTrade)(?:@|")', re.MULTILINE)
+# Every aggregated trade is made of single ones of the same moment: where these are recorded as well, one shows by then.
+_SURELY: Final = 10_000  # aggregated trades
 
 # Name of the stream, the kind it feeds, and the type of its messages.
 _STREAMS: Final[dict[Kind, tuple[str, pl.Struct]]] = {
@@ -57,6 +67,9 @@ _STREAMS: Final[dict[Kind, tuple[str, pl.Struct]]] = {
     "liquidations": ("forceOrder", _payload(E=_INT, o=_ORDER)),
     "mark": ("markPrice", _payload(s=_TEXT, E=_INT, p=_TEXT)),
 }
+_AGGREGATED_TRADES: Final = ("aggTrade", _AGGREGATED)
+# What the rows of the other stream of trades are counted as, by the one that is read.
+_SAID_ALREADY: Final = {"trade": ("aggTrade", "aggregated_trades"), "aggTrade": ("trade", "trades_beside_aggregated")}
 
 
 def _number(name: str) -> pl.Expr:
@@ -116,9 +129,9 @@ class Recording(Format):
     def identify(self, head: Head) -> Identity:
         text = "\n".join(head.lines)
         symbol = _SYMBOL.search(text)
-        if '"ps":' in text or '"pair":' in text:
+        if '"ps":' in text or '"pair":' in text or (symbol is not None and _DELIVERY.search(symbol[1])):
             venue = "binance-delivery"
-        elif '"pu":' in text or '"e":"bookTicker"' in text or '"X":' in text:
+        elif '"pu":' in text or '"e":"bookTicker"' in text or '"X":' in text or _FUTURES.search(text):
             venue = "binance-futures"
         else:
             venue = "binance"
@@ -127,24 +140,53 @@ class Recording(Format):
     def lines(self, head: Head, kind: Kind, *, allow_partial: bool) -> Iterator[Lines]:
         clock = Clock(("us", "ns"), head.path)
         book = _Book()
+        stream = _stream_of_trades(head) if kind == "trades" else _STREAMS[kind]
+        said, reason = _SAID_ALREADY.get(stream[0], ("", ""))
+        told = False
         for block in ahead(blocks(head.path, allow_partial=allow_partial, is_whole=is_whole)):
-            messages, other = _messages(block, kind, head)
-            decoded = _decode(messages, kind, head)
+            messages, others = _messages(block, kind, head, stream[0])
+            twice = int((others == said).sum())
+            other = len(others) - twice
+            if twice and stream is _AGGREGATED_TRADES and not told:
+                told = True
+                _warn_of_late_trades(head)
+            decoded = _decode(messages, kind, head, stream[1])
             frame = decoded.with_columns(
                 clock.nanoseconds(decoded, "local").alias("ts"),
                 # Spot quotes and REST snapshots carry no exchange time; then, as vendors do, arrival stands in.
                 pl.coalesce(pl.col("event") * 10**6, clock.nanoseconds(decoded, "local")).alias("ts_event"),
             )
             frame = book.follow(frame) if kind == "book" else frame
-            excluded = {"other_kinds": other, "partial_last_line": block.partial}
+            excluded = {"other_kinds": other, reason: twice, "partial_last_line": block.partial}
             yield Lines(frame, block.lines + block.partial, {reason: n for reason, n in excluded.items() if n})
 
 
 FORMATS: Final = (Recording(),)
 
 
-def _messages(block: Block, kind: Kind, head: Head) -> tuple[pl.DataFrame, int]:
-    """Lines of one kind, still text, and how many lines are of other kinds."""
+def _stream_of_trades(head: Head) -> tuple[str, pl.Struct]:
+    """The stream that is read as the trades of a file; it depends on nothing but the lines of the file."""
+    aggregated = 0
+    for block in blocks(head.path, allow_partial=True, is_whole=is_whole, quiet=True):
+        for match in _OF_TRADES.finditer(block.view):
+            if match[1] == b"trade":
+                return _STREAMS["trades"]
+            aggregated += 1
+            if aggregated == _SURELY:
+                return _AGGREGATED_TRADES
+    return _AGGREGATED_TRADES if aggregated else _STREAMS["trades"]
+
+
+def _warn_of_late_trades(head: Head) -> None:
+    warnings.warn(
+        f"{head.path}: single trades begin after {_SURELY:,} aggregated ones; those are read, the single ones left out",
+        TapeWarning,
+        stacklevel=2,
+    )
+
+
+def _messages(block: Block, kind: Kind, head: Head, stream: str) -> tuple[pl.DataFrame, pl.Series]:
+    """Lines of one kind, still text, and the streams of those of other kinds."""
     text = split(block)
     parts = pl.col("line").str.splitn(" ", 2)
     frame = (
@@ -162,21 +204,23 @@ def _messages(block: Block, kind: Kind, head: Head) -> tuple[pl.DataFrame, int]:
             found=text[index][:60],
             expected="<time> <JSON>",
         )
-    wanted = pl.col("json").str.extract(r'^\{"stream":"[^"@]*@([A-Za-z]+)(?:@|")') == _STREAMS[kind][0]
+    named = frame.with_columns(stream=pl.col("json").str.extract(r'^\{"stream":"[^"@]*@([A-Za-z]+)(?:@|")'))
+    wanted = (pl.col("stream") == stream).fill_null(False)
     if kind == "book":
-        wanted = wanted.fill_null(False) | pl.col("json").str.starts_with('{"lastUpdateId"')
-    messages = frame.filter(wanted)
-    return messages, frame.height - messages.height
+        wanted |= pl.col("json").str.starts_with('{"lastUpdateId"')
+    return named.filter(wanted).drop("stream"), named.filter(~wanted)["stream"]
 
 
-def _decode(messages: pl.DataFrame, kind: Kind, head: Head) -> pl.DataFrame:
+def _decode(messages: pl.DataFrame, kind: Kind, head: Head, dtype: pl.Struct) -> pl.DataFrame:
     """Messages of one kind as columns: their fields, `event` (exchange time in ms) and `symbol`."""
-    decoded = decode(messages, "json", _STREAMS[kind][1], head.path)
+    decoded = decode(messages, "json", dtype, head.path)
     if kind == "book":
         return _decoded_book(decoded)
     decoded = decoded.unnest("data")
     if kind == "liquidations":
         decoded = decoded.unnest("o")
+    if kind == "trades" and "a" in decoded.columns:
+        decoded = decoded.rename({"a": "t"}).with_columns(X=pl.lit(None, pl.String))  # of trades of the market alone
     times = [pl.col(name) for name in ("T", "E") if name in decoded.columns]
     return decoded.with_columns(event=pl.coalesce(times), symbol=pl.col("s") if "s" in decoded.columns else None)
 

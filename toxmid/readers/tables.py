@@ -1,10 +1,11 @@
-"""Parquet and Arrow IPC files that are in the canonical form already, or in any form that `canonical` takes."""
+"""Parquet and Arrow IPC (files and streams), in the canonical form already or in any form that `canonical` takes."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import re
+import warnings
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ import pyarrow.parquet
 from toxmid.errors import DataError, FileError, ToxmidError
 from toxmid.instrument import Instrument
 from toxmid.readers.base import Format, Identity, Lines, Table
-from toxmid.readers.files import Head
+from toxmid.readers.files import Head, TapeWarning
 from toxmid.schema import KINDS, TABLES, Kind, canonical, from_arrow, one_line
 
 __all__ = ["FORMATS"]
@@ -37,12 +38,12 @@ class Columnar(Format):
         kind: Table({}, distinct=_DISTINCT.get(kind), base_coin=True) for kind in KINDS
     }
 
-    def __init__(self, name: str, container: str) -> None:
+    def __init__(self, name: str, *containers: str) -> None:
         self.name = name
-        self._container = container
+        self._containers = containers
 
     def matches(self, head: Head) -> bool:
-        return head.container == self._container
+        return head.container in self._containers
 
     def clock(self) -> str:
         return "as given (ts)"
@@ -79,11 +80,11 @@ class Columnar(Format):
         return tuple(events or [kind for kind in fitting if kind != "index"])
 
     def lines(self, head: Head, kind: Kind, *, allow_partial: bool) -> Iterator[Lines]:
-        return self._lines(head, kind)
+        return self._lines(head, kind, allow_partial=allow_partial)
 
-    def _lines(self, head: Head, kind: Kind) -> Iterator[Lines]:
+    def _lines(self, head: Head, kind: Kind, *, allow_partial: bool) -> Iterator[Lines]:
         row = 0
-        for frame, known in self._batches(head, kind):
+        for frame, known in self._batches(head, kind, allow_partial=allow_partial):
             try:
                 table = canonical(frame, kind)
             except DataError as error:
@@ -107,7 +108,7 @@ class Columnar(Format):
     def _facts(self, head: Head) -> dict[str, Any] | None:
         """What `toxmid.convert` wrote about a file that it made."""
         with self._opened(head) as file, self._believing(head):
-            metadata = file.metadata.metadata if self._container == "parquet" else None
+            metadata = file.metadata.metadata if isinstance(file, pa.parquet.ParquetFile) else None
             text = (metadata or {}).get(b"toxmid")
             if text is None:
                 return None
@@ -122,9 +123,11 @@ class Columnar(Format):
             return self._names_in(file)
 
     def _names_in(self, file: Any) -> list[str]:
-        return list(file.schema_arrow.names if self._container == "parquet" else file.schema.names)
+        return list(file.schema_arrow.names if isinstance(file, pa.parquet.ParquetFile) else file.schema.names)
 
-    def _batches(self, head: Head, kind: Kind | None = None) -> Iterator[tuple[pl.DataFrame, dict[str, str]]]:
+    def _batches(
+        self, head: Head, kind: Kind | None = None, *, allow_partial: bool = False
+    ) -> Iterator[tuple[pl.DataFrame, dict[str, str]]]:
         """Pieces of the file, of which only what the kind needs is read, and labels that the file says once for all."""
         with self._opened(head) as file, self._believing(head):
             names = self._names_in(file)
@@ -133,9 +136,12 @@ class Columnar(Format):
                 raise DataError("two columns have one name", file=str(head.path), column=twice[0], found=names)
             if isinstance(file, pa.parquet.ParquetFile):
                 yield from self._groups(file, kind)
-            else:
-                for index in range(file.num_record_batches):
-                    yield _frame(file.get_batch(index)), {}
+                return
+            stream = isinstance(file, pa.ipc.RecordBatchStreamReader)
+            batches = _streamed(head, allow_partial) if stream else _filed(file)
+            for batch in batches:
+                for start in range(0, batch.num_rows, _ROWS):
+                    yield _frame(batch.slice(start, _ROWS)), {}
 
     def _groups(self, file: pa.parquet.ParquetFile, kind: Kind | None) -> Iterator[tuple[pl.DataFrame, dict[str, str]]]:
         names = file.schema_arrow.names
@@ -153,10 +159,14 @@ class Columnar(Format):
                 for batch in file.iter_batches(_ROWS, row_groups=[index], columns=wanted, use_threads=False):
                     yield _frame(batch), known
 
-    def _opened(self, head: Head) -> pa.parquet.ParquetFile | pa.ipc.RecordBatchFileReader:
+    def _opened(
+        self, head: Head
+    ) -> pa.parquet.ParquetFile | pa.ipc.RecordBatchFileReader | pa.ipc.RecordBatchStreamReader:
         with self._believing(head, "corrupt or cut"):
-            if self._container == "parquet":
+            if head.container == "parquet":
                 return pa.parquet.ParquetFile(head.path, page_checksum_verification=True)
+            if head.container == "arrow stream":
+                return pa.ipc.open_stream(pa.memory_map(str(head.path)))
             return pa.ipc.open_file(pa.memory_map(str(head.path)))
 
     @contextlib.contextmanager
@@ -167,13 +177,52 @@ class Columnar(Format):
         except ToxmidError:
             raise
         except (pa.ArrowException, pl.exceptions.PolarsError, OSError, ValueError, KeyError, TypeError) as error:
-            raise FileError(f"{what} {self._container} file: {one_line(error)}", file=str(head.path)) from None
+            told = f"{what} {head.container} file"
+            if head.container == "arrow stream":  # nothing says where it should end
+                told = "corrupt or cut Arrow IPC stream"
+            raise FileError(f"{told}: {one_line(error)}", file=str(head.path)) from None
+
+
+def _filed(file: pa.ipc.RecordBatchFileReader) -> Iterator[pa.RecordBatch]:
+    return map(file.get_batch, range(file.num_record_batches))
+
+
+def _streamed(head: Head, allow_partial: bool) -> Iterator[pa.RecordBatch]:
+    """The batches of a stream. The library takes a stream without its end mark for one that has ended, and does not
+    look at what stands behind the mark."""
+    with pa.memory_map(str(head.path)) as source, pa.ipc.open_stream(source) as stream:
+        read = source.tell()
+        for batch in stream:
+            yield batch
+            read = source.tell()
+        if source.tell() == read:
+            _refuse_unended(head, read, allow_partial)
+        elif source.tell() < source.size():
+            raise FileError(
+                "there is something else after the end of the Arrow IPC stream",
+                file=str(head.path),
+                found=f"{source.size() - source.tell():,} bytes",
+                expected="one stream",
+            )
+
+
+def _refuse_unended(head: Head, size: int, allow_partial: bool) -> None:
+    message = f"the Arrow IPC stream has no end mark and may be cut, after {size:,} bytes"
+    if not allow_partial:
+        raise FileError(
+            message,
+            file=str(head.path),
+            expected="an end mark; --allow-partial (allow_partial=) takes the batches that are there",
+        )
+    warnings.warn(f"{head.path}: {message}", TapeWarning, stacklevel=2)
 
 
 def _frame(table: pa.Table | pa.RecordBatch) -> pl.DataFrame:
     """A piece of a file as a frame, once it is sure that what it says of its own buffers is so: polars believes it."""
     table.validate(full=True)
-    return from_arrow(table)
+    # Notes on columns, which polars believes as well, are for whoever wrote them; a type says enough.
+    plain = pa.schema([column.remove_metadata() for column in table.schema])
+    return from_arrow(type(table).from_arrays(table.columns, schema=plain))
 
 
 def _constants(group: Any) -> dict[str, str]:
@@ -199,4 +248,4 @@ def _only_word(label: pl.Series) -> str | None:
     return str(label[0]) if codes.min() == codes.max() else None
 
 
-FORMATS: Final = (Columnar("parquet", "parquet"), Columnar("arrow", "arrow"))
+FORMATS: Final = (Columnar("parquet", "parquet"), Columnar("arrow", "arrow", "arrow stream"))

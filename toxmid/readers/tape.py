@@ -108,16 +108,20 @@ class Tape:
 
     @functools.cached_property
     def inputs(self) -> list[dict[str, Any]]:
-        """The files with format, size in bytes and SHA-256."""
+        """The files with format, size in bytes and SHA-256, with those without which they could not be read."""
+        paths = {file.head.path: file.format.name for file in self._files}
+        for file in self._files:
+            along = file.format.completed_by or file.format.name
+            paths |= {path: along for path in file.format.companions(file.head) if path not in paths}
         return [
             {
-                "path": str(file.head.path),
-                "format": file.format.name,
-                "bytes": file.head.path.stat().st_size,
-                "sha256": fingerprint(file.head.path),
-                **({"unpacked_by": GUNZIP} if is_gzip(file.head.path) else {}),
+                "path": str(path),
+                "format": format_,
+                "bytes": path.stat().st_size,
+                "sha256": fingerprint(path),
+                **({"unpacked_by": GUNZIP} if is_gzip(path) else {}),
             }
-            for file in self._files
+            for path, format_ in paths.items()
         ]
 
     @property
