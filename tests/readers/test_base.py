@@ -71,6 +71,13 @@ def test_more_fields_than_columns(write):
     assert (caught.value.row, caught.value.found) == (4, ["7"])
 
 
+@pytest.mark.parametrize("middle", ["x\ry", "\r" + "z" * 200_000])
+def test_what_is_no_row_at_all(write, middle):
+    with pytest.raises(DataError, match="no row of text with separators") as caught:
+        read_trades(write("a.csv", rows_with(2, trade(2, price=middle))))
+    assert caught.value.row == 4
+
+
 def test_open_quote(write):
     with pytest.raises(DataError):
         read_trades(write("a.csv", rows_with(2, trade(2, side='"buy'))))

@@ -531,7 +531,10 @@ class TextParser:
         """What of a line the parser could not read, as the parts of an error."""
         if line.count('"') % 2:
             return _OPEN_QUOTE | {"found": line[:60]}
-        fields = next(csv.reader([line], delimiter=self._separator), [])
+        try:
+            fields = next(csv.reader([line], delimiter=self._separator), [])
+        except csv.Error:  # a carriage return in a line, or a field without end
+            return {"message": "no row of text with separators", "found": line[:60]}
         width = len(self._schema)
         if len(fields) > width:
             return {"message": "more fields than columns", "found": fields[width:], "expected": str(width)}
