@@ -16,7 +16,7 @@ MSVC = os.name == "nt"
 # Contraction off: a fused multiply-add on one machine and not on another would give other bits. The core is one large
 # unit: with gcc's usual limit to its growth, what it inlines into the loop over events depends on what else there is.
 OPTIMISED = ["/O2", "/fp:precise"] if MSVC else ["-O3", "-ffp-contract=off", "--param=inline-unit-growth=50"]
-# Names of lines are for debuggers and sanitizers: without them the compiler is done a quarter sooner.
+# Names of lines are for debuggers and sanitizers: without them the compiler is done sooner.
 if not MSVC and "-g" not in os.environ.get("CFLAGS", "").split():
     OPTIMISED.append("-g0")
 CHECKED = ["/Od"] if MSVC else ["-O0", "-g", "-UNDEBUG", "-ffp-contract=off"]

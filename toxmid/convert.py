@@ -260,8 +260,7 @@ def _labelled(frame: pl.DataFrame, labels: dict[str, str]) -> pa.Table:
 
 
 def _without_holes(table: pa.Table, kind: Kind) -> pa.Table:
-    """Say of the columns that never hold a null that they never do: readers then look for none, which is a quarter of
-    their work."""
+    """Say of the columns that never hold a null that they never do: readers then look for none."""
     holed = {field.name for field in TABLES[kind] if field.nullable or (field.optional and field.name != "ts_event")}
     solid = [field.with_nullable(field.name in holed) for field in table.schema]
     return table.cast(pa.schema(solid))

@@ -57,7 +57,7 @@ cdef extern from *:
     }
     /* Lots of n trades and their sums; 1 if every time is in order and not before `now`, every price positive and finite, every
        size positive, countable and on the grid, and every side a side; else 0. It may say 0 of what is all that (a size of more
-       than 2^49 lots, or off the grid by more than 3 of its last bits): those are taken one by one, with the same result.
+       than 2^49 lots, or off the grid by more than a few of its last bits): those are taken one by one, with the same result.
        Without a branch or a conversion, so that it vectorises: adding 1.5 * 2^52 leaves the nearest whole number in the low bits
        of a double; doubles of one sign are ordered like their bits; and every condition is the sign of something, or bits that
        must not be set. One loop for what is 8 bytes wide and others for what is not: mixed, the compiler would run out of
@@ -92,7 +92,7 @@ cdef extern from *:
                 memcpy(&shifted_bits, &shifted, 8);
                 memcpy(&whole_bits, &whole, 8);
                 count = shifted_bits - base;
-                off |= steps_bits - whole_bits + 3;     /* 3 of the last bits are less than 1e-15 of it, the dust of `on_grid` */
+                off |= steps_bits - whole_bits + 3;     /* -3 to 4 units in the last place: within the dust of `on_grid` */
                 counts |= count - 1;                    /* what is 0, below it, or no number has a bit beyond 48 here */
                 bad |= (int64_t) (price_bits - low) | (int64_t) (high - price_bits);
                 lots[i] = (int64_t) count;
