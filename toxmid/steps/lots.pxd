@@ -24,6 +24,7 @@ cdef extern from *:
     #include <math.h>
     #include <stdint.h>
     #include <string.h>
+    #define TOXMID_ABREAST 64      /* rows of which column after column is read */
     /* Lots of those of n trades whose sides are below 0. Compilers widen bytes to words by way of all widths between;
        shifted to the top of a word, a byte is its sign at once. */
     #if defined(__GNUC__) && defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
@@ -60,28 +61,24 @@ cdef extern from *:
        than 2^49 lots, or off the grid by more than a few of its last bits): those are taken one by one, with the same result.
        Without a branch or a conversion, so that it vectorises: adding 1.5 * 2^52 leaves the nearest whole number in the low bits
        of a double; doubles of one sign are ordered like their bits; and every condition is the sign of something, or bits that
-       must not be set. One loop for what is 8 bytes wide and others for what is not: mixed, the compiler would run out of
-       registers. */
+       must not be set. A loop for each kind of column, as otherwise the compiler would run out of registers; all of them over the
+       same few rows, so that the processor sees four columns being read abreast and fetches ahead in each. */
     TOXMID_WIDE
     static int toxmid_count_run(const int64_t *ts, const double *price, const double *coins, const int8_t *side, int64_t n,
                                 int64_t now, double per_unit, int64_t *lots, int64_t *sums) {
         const double magic = 6755399441055744.0;
         const double least_price = 1e-15, most_price = 1e15;      /* is_price of codes.pxd */
         uint64_t base, low, high, counts = 0, off = 0;
-        uint64_t total = 0, bought, sold;                           /* of garbage, which is refused below, sums may wrap */
+        uint64_t total = 0, sold = 0, bought;                       /* of garbage, which is refused below, sums may wrap */
         int64_t bad = (int64_t) ((uint64_t) ts[0] - (uint64_t) now), i, start, stop;
         int8_t no_side = 0, unknown = 0;
         memcpy(&base, &magic, 8);
         memcpy(&low, &least_price, 8);
         memcpy(&high, &most_price, 8);
-        for (i = 1; i < n; i++)
-            bad |= (int64_t) ((uint64_t) ts[i] - (uint64_t) ts[i - 1]);
         for (start = 0; start < n; start = stop) {
-            stop = start + 64 < n ? start + 64 : n;
-            /* What is wanted after the next run is sent for a few lines at a time: all at once it would be waited for. */
-            TOXMID_FETCH(ts + start + 2 * n, 8 * 64);
-            TOXMID_FETCH(price + start + 2 * n, 8 * 64);
-            TOXMID_FETCH(coins + start + 2 * n, 8 * 64);
+            stop = start + TOXMID_ABREAST < n ? start + TOXMID_ABREAST : n;
+            for (i = start ? start : 1; i < stop; i++)
+                bad |= (int64_t) ((uint64_t) ts[i] - (uint64_t) ts[i - 1]);
             for (i = start; i < stop; i++) {
                 double steps = coins[i] * per_unit;
                 double shifted = steps + magic;
@@ -98,12 +95,12 @@ cdef extern from *:
                 lots[i] = (int64_t) count;
                 total += count;
             }
+            for (i = start; i < stop; i++) {
+                no_side |= (int8_t) (1 - side[i]) | (int8_t) (1 + side[i]);
+                unknown |= (int8_t) (side[i] == 0);
+            }
+            sold += (uint64_t) toxmid_sold(lots + start, side + start, stop - start);
         }
-        for (i = 0; i < n; i++) {
-            no_side |= (int8_t) (1 - side[i]) | (int8_t) (1 + side[i]);
-            unknown |= (int8_t) (side[i] == 0);
-        }
-        sold = (uint64_t) toxmid_sold(lots, side, n);
         bought = total - sold;
         if (unknown)
             for (bought = 0, i = 0; i < n; i++)
