@@ -30,6 +30,7 @@ BAR_FIELDS: Final[list[tuple[str, str]]]
 BUCKET_FIELDS: Final[list[tuple[str, str]]]
 EPISODE_FIELDS: Final[list[tuple[str, str]]]
 
+def turn(rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]) -> None: ...  # (n, fields) into (fields, n)
 @disjoint_base
 class Columns:
     """The columns of one table, held for the loop over them."""
@@ -82,6 +83,9 @@ class Core:
     def peek(self) -> dict[str, Any] | None: ...  # the open bar: columns of BAR_FIELDS; None before the first event
     def peek_terms(self) -> tuple[float, ...]: ...  # mid, implied mid (price), terms (bps), memory (s)
     def drain_bars(self) -> bytes: ...  # rows of BAR_FIELDS
+    @property
+    def bars_waiting(self) -> int: ...  # rows that `drain_bars` would give
+    def drain_bars_into(self, columns: npt.NDArray[np.int64]) -> None: ...  # (len(BAR_FIELDS), bars_waiting)
     def drain_buckets(self) -> bytes: ...  # rows of BUCKET_FIELDS
     def drain_episodes(self) -> bytes: ...  # rows of EPISODE_FIELDS
     def tally(self) -> dict[str, Any]: ...  # counts; "used" by kind, "rejected" by kind and reason

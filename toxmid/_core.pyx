@@ -63,7 +63,7 @@ cdef dict RULE_CODES = {
 
 cdef enum:
     MAX_BLOCKS = 160
-    LAYOUT = 8                  # raised whenever the meaning of the state changes: older snapshots are refused
+    LAYOUT = 9                  # raised whenever the meaning of the state changes: older snapshots are refused
 
 OTHER_VENUE_LIMIT = OTHER_VENUES
 
@@ -134,6 +134,36 @@ cdef bytes _drain(Block *b):
     return rows
 
 
+cdef int _turn(const int64_t[:, ::1] rows, int64_t[:, ::1] columns) except -1:
+    cdef Py_ssize_t n = rows.shape[0], width = rows.shape[1], start, stop, row, field
+    if columns.shape[0] != width or columns.shape[1] != n:
+        raise ValueError("columns for other rows")
+    with nogil:
+        for start in range(0, n, 8):            # of every column a whole line of the cache at once
+            stop = start + 8 if start + 8 < n else n
+            for field in range(width):
+                for row in range(start, stop):
+                    columns[field, row] = rows[row, field]
+    return 0
+
+
+def turn(const int64_t[:, ::1] rows, int64_t[:, ::1] columns):
+    """turn(rows, columns)
+
+    Write a table of rows, fields of eight bytes, into `columns`, an array of shape (fields, rows).
+    """
+    _turn(rows, columns)
+
+
+cdef int _drain_into(Block *b, Py_ssize_t width, int64_t[:, ::1] columns) except -1:
+    """The rows that have gathered as columns, and none left."""
+    cdef Py_ssize_t n = b.used // (8 * width)
+    if n:
+        _turn(<int64_t[:n, :width]> <int64_t *> b.data, columns)
+    b.used = 0
+    return 0
+
+
 cdef int _clock_blocks(VolumeClock *c, Block **out) noexcept:
     out[0] = &c.past.arrivals
     out[1] = &c.past.leaves
@@ -191,6 +221,7 @@ cdef int _machine_blocks(Machine *m, Block **out) noexcept:
     n += _trailing_blocks(&m.calm.moves, out + n)
     n += _trailing_blocks(&m.calm.volumes, out + n)
     n += _trailing_blocks(&m.calm.spreads, out + n)
+    n += _trailing_blocks(&m.calm.young, out + n)
     for i in range(ALL_VENUES):
         n += _venue_blocks(&m.others.venues[i], out + n)
     n += _trailing_blocks(&m.branching.values, out + n)
@@ -1149,6 +1180,18 @@ cdef class Core:
         Bytes of the bars closed since the last call, rows of `BAR_FIELDS`.
         """
         return _drain(&self.m.bars)
+
+    @property
+    def bars_waiting(self):
+        """Bars closed since the last call that took them."""
+        return self.m.bars.used // <int64_t> sizeof(BarRow)
+
+    def drain_bars_into(self, int64_t[:, ::1] columns):
+        """drain_bars_into(columns)
+
+        Write the bars closed since the last call into `columns`, an array of shape (len(BAR_FIELDS), bars_waiting).
+        """
+        _drain_into(&self.m.bars, sizeof(BarRow) // 8, columns)
 
     def drain_buckets(self):
         """drain_buckets()

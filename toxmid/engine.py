@@ -5,16 +5,18 @@ Two faces of the same compiled core: `Engine` gives every metric, `ImpliedMid` t
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import math
 import struct
 import zlib
 from collections.abc import Collection, Mapping
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import pyarrow as pa
 
 from toxmid import _core, schema
 from toxmid.errors import DataError, FileError, ParameterError
@@ -24,48 +26,49 @@ from toxmid.params import Params
 
 __all__ = ["REFERENCE", "Engine", "ImpliedMid", "Terms"]
 
+Words: TypeAlias = npt.NDArray[np.int64]  # fields of eight bytes, of whatever type
+
 REFERENCE: Final = "reference"  # the name of another venue that was given none
 _OWN_NAMES: Final = ("index", "mark")
-_TURNED_AT_ONCE: Final = 512  # rows
 
 _TELLING_RECORDS: Final = 20
 _FEW_MATCHED: Final = 0.25  # of simulated feeds all is found; with sides the other way round, 5 to 15 %
 
 _TIME_FIELDS = ("ts", "ts_open", "ts_close", "ts_start", "ts_end", "ts_known")
+_TIME: Final = pa.timestamp("ns", "UTC")
 _PERHAPS_NEVER = ("ts_tightened",)  # times that the core writes as 0 where there is none
+_NEVER: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _FLAGS = ("gap",)
-_INTEGER_FIELDS = ("trades", "bucket")
 _RANGE = ("vpin_lo", "vpin_hi")
 # Where nothing is known yet, sums are sums of nothing and stay 0; everything else is null.
 _NEVER_NULL = ("buy_volume", "sell_volume", "unknown_volume", "volume")
 
 
-def _typed(series: pl.Series) -> pl.Series:
-    """Times and flags, which the core writes as whole numbers."""
-    if series.name in _TIME_FIELDS:
-        return series.cast(schema.TIME)
-    if series.name in _PERHAPS_NEVER:
-        return series.replace(0, None).cast(schema.TIME)
-    return series.cast(pl.Boolean) if series.name in _FLAGS else series
+def _frame(table: Words, fields: list[tuple[str, str]], names: Collection[str] | None = None) -> pl.DataFrame:
+    """Columns of the core as a frame, all or those named: times become times, not-a-number becomes null. Polars takes
+    the words as they stand, without a copy."""
+    shown = [(field, words) for field, words in zip(fields, table, strict=True) if names is None or field[0] in names]
+    arrays = {name: _array(name, kind, words) for (name, kind), words in shown}
+    frame = pl.DataFrame(pa.RecordBatch.from_pydict(arrays))
+    never = [pl.col(name).replace(_NEVER, None) for name in _PERHAPS_NEVER if name in arrays]
+    flags = [pl.col(name).cast(pl.Boolean) for name in _FLAGS if name in arrays]
+    return frame.with_columns(*never, *flags) if never or flags else frame
 
 
-def _frame(rows: bytes, fields: list[tuple[str, str]], names: Collection[str] | None = None) -> pl.DataFrame:
-    """Rows of the core as columns, all or those named: times become times, not-a-number becomes null."""
-    columns = []
-    for (name, kind), words in zip(fields, _turned(rows, len(fields)), strict=True):
-        if names is None or name in names:
-            nullable = kind == "f8" and name not in _NEVER_NULL
-            columns.append(_typed(pl.Series(name, words.view(kind), nan_to_null=nullable)))
-    return pl.DataFrame(columns)
-
-
-def _turned(rows: bytes, width: int) -> npt.NDArray[np.int64]:
-    """Rows of fields of eight bytes as columns; some rows at a time, which the processor's cache holds."""
+def _turned(rows: bytes, width: int) -> Words:
+    """Rows of the core as columns."""
     table = np.frombuffer(rows, np.int64).reshape(-1, width)
     turned = np.empty((width, len(table)), np.int64)
-    for begin in range(0, len(table), _TURNED_AT_ONCE):
-        turned[:, begin : begin + _TURNED_AT_ONCE] = table[begin : begin + _TURNED_AT_ONCE].T
+    _core.turn(table, turned)
     return turned
+
+
+def _array(name: str, kind: str, words: Words) -> pa.Array:
+    """Words of eight bytes as what they are: times, whole numbers, or numbers with holes."""
+    holes = np.isnan(words.view(np.float64)) if kind == "f8" and name not in _NEVER_NULL else None
+    solid = None if holes is None or not holes.any() else pa.py_buffer(np.packbits(~holes, bitorder="little"))
+    type_ = pa.float64() if kind == "f8" else _TIME if name in (*_TIME_FIELDS, *_PERHAPS_NEVER) else pa.int64()
+    return pa.Array.from_buffers(type_, len(words), [solid, pa.py_buffer(words)])
 
 
 def _columns(table: Any, kind: schema.Kind) -> Columns:
@@ -74,8 +77,7 @@ def _columns(table: Any, kind: schema.Kind) -> Columns:
 
 def _named(frame: pl.DataFrame, column: str, names: tuple[str, ...]) -> pl.DataFrame:
     """Codes of the core as words."""
-    words = dict(enumerate(names))
-    return frame.with_columns(pl.col(column).replace_strict(words, return_dtype=pl.String()))
+    return frame.with_columns(pl.Series(column, names, pl.String).gather(frame[column]))
 
 
 def _ratio(part: float, whole: float) -> float | None:
@@ -88,17 +90,23 @@ def _names(fields: list[tuple[str, str]], ranged: bool) -> list[str]:
 
 def bars_frame(rows: bytes, *, ranged: bool = False) -> pl.DataFrame:
     """Bars as the core wrote them; `ranged`: with the range of VPIN over several starts."""
-    return _named(_frame(rows, _core.BAR_FIELDS, _names(_core.BAR_FIELDS, ranged)), "regime", _core.REGIME_NAMES)
+    return _bars(_turned(rows, len(_core.BAR_FIELDS)), ranged)
+
+
+def _bars(table: Words, ranged: bool) -> pl.DataFrame:
+    return _named(_frame(table, _core.BAR_FIELDS, _names(_core.BAR_FIELDS, ranged)), "regime", _core.REGIME_NAMES)
 
 
 def buckets_frame(rows: bytes, names: Collection[str] | None = None, *, ranged: bool = False) -> pl.DataFrame:
     """Closed volume buckets as the core wrote them: every column, or those named; `ranged`: with the range of VPIN."""
-    return _frame(rows, _core.BUCKET_FIELDS, names or _names(_core.BUCKET_FIELDS, ranged))
+    table = _turned(rows, len(_core.BUCKET_FIELDS))
+    return _frame(table, _core.BUCKET_FIELDS, names or _names(_core.BUCKET_FIELDS, ranged))
 
 
 def events_frame(rows: bytes) -> pl.DataFrame:
     """Closed episodes as the core wrote them, in the order in which they closed."""
-    frame = _named(_frame(rows, _core.EPISODE_FIELDS), "kind", _core.EPISODE_NAMES)
+    table = _turned(rows, len(_core.EPISODE_FIELDS))
+    frame = _named(_frame(table, _core.EPISODE_FIELDS), "kind", _core.EPISODE_NAMES)
     return frame.with_columns(pl.col("side").cast(pl.Int8))
 
 
@@ -273,7 +281,9 @@ class Engine(_Face):
 
     def take_bars(self) -> pl.DataFrame:
         """Bars closed since the last call."""
-        return bars_frame(self.drain_bars(), ranged=self.params.vpin_offsets > 1)
+        table = np.empty((len(_core.BAR_FIELDS), self.bars_waiting), np.int64)
+        self.drain_bars_into(table)
+        return _bars(table, ranged=self.params.vpin_offsets > 1)
 
     def take_buckets(self) -> pl.DataFrame:
         """Volume buckets closed since the last call."""

@@ -242,16 +242,14 @@ def canonical(table: Any, kind: Kind, *, instrument: Instrument | None = None) -
     │ 2025-10-10 00:00:00 UTC ┆ 100.0 ┆ 0.5  ┆ -1   │
     └─────────────────────────┴───────┴──────┴──────┘
     """
-    result = pl.DataFrame([_column(series, field, kind) for field, series in _present(table, kind)])
-    if kind == "trades" and instrument is not None and instrument.inverse and "lots" not in result.columns:
-        result = result.with_columns(_contracts(instrument).alias("lots"))
-    return result
+    columns = [_column(series, field, kind) for field, series in _present(table, kind)]
+    return _with_lots(pl.DataFrame(columns), instrument if kind == "trades" else None)
 
 
-def typed(table: Any, kind: Kind) -> pl.DataFrame:
+def typed(table: Any, kind: Kind, *, instrument: Instrument | None = None) -> pl.DataFrame:
     """As `canonical`, but a column that has its type already and no hole is taken as it stands, its values unseen.
 
-    For those whose next pass judges every value anyway.
+    For what has been judged before, and for those whose next pass judges every value anyway.
 
     Raises
     ------
@@ -264,10 +262,11 @@ def typed(table: Any, kind: Kind) -> pl.DataFrame:
     >>> typed(tape, "trades").equals(canonical(tape, "trades"))
     True
     """
-    return pl.DataFrame([
+    columns = [
         series if series.dtype == field.dtype and not series.null_count() else _column(series, field, kind)
         for field, series in _present(table, kind)
-    ])  # fmt: skip
+    ]
+    return _with_lots(pl.DataFrame(columns), instrument if kind == "trades" else None)
 
 
 def columns(frame: pl.DataFrame, kind: Kind) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
@@ -582,6 +581,12 @@ def _flag(series: pl.Series) -> pl.Series:
     if series.dtype != pl.Boolean and not (series.dtype.is_integer() and series.drop_nulls().is_in([0, 1]).all()):
         raise DataError("not a flag", column=series.name, found=str(series.dtype), expected="a boolean, or 0 and 1")
     return series.cast(pl.Boolean).fill_null(False)
+
+
+def _with_lots(trades: pl.DataFrame, instrument: Instrument | None) -> pl.DataFrame:
+    if instrument is None or not instrument.inverse or "lots" in trades.columns:
+        return trades
+    return trades.with_columns(_contracts(instrument).alias("lots"))
 
 
 def _contracts(instrument: Instrument) -> pl.Expr:

@@ -91,7 +91,8 @@ class Lines:
     rows these stand for, `excluded` those of them that are not in the frame, by reason. Where the file says whose tape
     it is row by row, the columns `venue` and `symbol` say so, or `same` where they are the same in all of these rows.
     Where the venue numbers its updates, the columns that `toxmid.readers.sequence` wants are there, too. `converted`
-    means that all other columns are those of the canonical table already.
+    means that all other columns are those of the canonical table already, `judged` that every value in them is good,
+    too, and `unrepeated` that whoever wrote the file has left out what was there twice.
     """
 
     frame: pl.DataFrame
@@ -99,6 +100,8 @@ class Lines:
     excluded: Mapping[str, int] = field(default_factory=dict)
     same: Mapping[str, str] = field(default_factory=dict)
     converted: bool = False
+    judged: bool = False
+    unrepeated: bool = False
 
 
 @dataclass(frozen=True)
@@ -190,6 +193,10 @@ class Format(abc.ABC):
     @abc.abstractmethod
     def lines(self, head: Head, kind: Kind, *, allow_partial: bool) -> Iterator[Lines]:
         """All rows of a file, in bounded pieces."""
+
+    def lean(self) -> Format:
+        """The format without columns that nothing is computed from, where it can do without reading them."""
+        return self
 
     def converter(self, kind: Kind) -> Callable[[pl.DataFrame], pl.DataFrame]:
         """Function from parsed rows to canonical columns, for one tape."""

@@ -38,9 +38,13 @@ class Columnar(Format):
         kind: Table({}, distinct=_DISTINCT.get(kind), base_coin=True) for kind in KINDS
     }
 
-    def __init__(self, name: str, *containers: str) -> None:
+    def __init__(self, name: str, *containers: str, spared: tuple[str, ...] = ()) -> None:
         self.name = name
         self._containers = containers
+        self._spared = spared  # columns that are not read
+
+    def lean(self) -> Columnar:
+        return Columnar(self.name, *self._containers, spared=("ts_event",))
 
     def matches(self, head: Head) -> bool:
         return head.container in self._containers
@@ -83,7 +87,7 @@ class Columnar(Format):
         return self._lines(head, kind, allow_partial=allow_partial)
 
     def _lines(self, head: Head, kind: Kind, *, allow_partial: bool) -> Iterator[Lines]:
-        row = 0
+        row, unrepeated = 0, kind == "liquidations" and self._facts(head) is not None
         for frame, known in self._batches(head, kind, allow_partial=allow_partial):
             try:
                 table = canonical(frame, kind)
@@ -102,7 +106,7 @@ class Columnar(Format):
             same = known | {label.name: word for label in labels if (word := _only_word(label)) is not None}
             varying = [label.cast(pl.String) for label in labels if label.name not in same]
             rows = table.with_columns(*times, *varying).with_row_index("row", row)
-            yield Lines(rows, table.height, same=same, converted=True)
+            yield Lines(rows, table.height, same=same, converted=True, judged=True, unrepeated=unrepeated)
             row += table.height
 
     def _facts(self, head: Head) -> dict[str, Any] | None:
@@ -146,6 +150,8 @@ class Columnar(Format):
     def _groups(self, file: pa.parquet.ParquetFile, kind: Kind | None) -> Iterator[tuple[pl.DataFrame, dict[str, str]]]:
         names = file.schema_arrow.names
         own = set() if kind is None else {field.name for field in TABLES[kind]}
+        if kind is not None and _DISTINCT.get(kind) != ():  # where whole rows are compared, none can be spared
+            own -= set(self._spared)
         lacks = kind is None or any(field.name not in names for field in TABLES[kind] if not field.optional)
         needed = set(names) if lacks else {*own, *_LABELS}  # what lacks a column is told with all that it has
         for index in range(file.num_row_groups):

@@ -21,7 +21,7 @@ from toxmid.readers.files import GUNZIP, Head, ahead, expected_rows, fingerprint
 from toxmid.readers.order import in_order
 from toxmid.readers.sequence import UpdateNumbers
 from toxmid.readers.snapshots import Differences
-from toxmid.schema import MIN_NS, Kind, canonical, columns, empty, together
+from toxmid.schema import MIN_NS, TIME, Kind, canonical, columns, empty, together, typed
 
 __all__ = ["Opened", "Seen", "SeveralInstrumentsError", "Tape"]
 
@@ -31,7 +31,7 @@ _ONE: Final = {
 }
 _SHOWN: Final = 8  # names in a message
 _REMEMBERED: Final = 1 << 20  # rows among which a duplicate is looked for
-_OWN: Final = ("row", "ts", "ts_event", "venue", "symbol", "gap")  # columns that the readers add
+_OWN: Final = ("row", "venue", "symbol", "gap")  # columns that the readers add, and that make no row another one
 # Size and the price it trades at; a table of open interest keeps a price for this purpose only.
 _SIZES: Final = {"size": "price", "bid_size": "bid", "ask_size": "ask", "open_interest": "price"}
 
@@ -151,13 +151,13 @@ class Tape:
         return ahead(self._made(ordered))
 
     def columns(self, *, ordered: bool = False) -> Iterator[dict[str, npt.NDArray[Any]]]:
-        """What `frames` gives, as the core takes it."""
-        return ahead(columns(frame, self.kind) for frame in self._made(ordered))
+        """What `frames` gives, as the core takes it; without exchange times, where files need not be read for them."""
+        return ahead(columns(frame, self.kind) for frame in self._made(ordered, lean=True))
 
-    def _made(self, ordered: bool) -> Iterator[pl.DataFrame]:
+    def _made(self, ordered: bool, *, lean: bool = False) -> Iterator[pl.DataFrame]:
         """The frames, every row counted."""
         self._start()
-        frames = self._canonical_frames(ordered and not self._sort)
+        frames = self._canonical_frames(ordered and not self._sort, lean)
         for frame in self._sorted(frames) if self._sort else frames:
             self.rows += frame.height
             yield frame
@@ -176,13 +176,14 @@ class Tape:
         frames = list(self.frames())
         return together(frames) if frames else empty(self.kind)
 
-    def _canonical_frames(self, ordered: bool) -> Iterator[pl.DataFrame]:
+    def _canonical_frames(self, ordered: bool, lean: bool) -> Iterator[pl.DataFrame]:
         seen, latest, numbers, lost = Seen(), _Latest(), UpdateNumbers(), _Lost()
         differences, order = Differences(), _Order()
         converters = {file.format.name: file.format.converter(self.kind) for file in self._files}
         for file in self._files:
             table, convert = file.format.tables[self.kind], converters[file.format.name]
-            for lines in file.format.lines(file.head, self.kind, allow_partial=self._allow_partial):
+            format_ = file.format.lean() if lean else file.format
+            for lines in format_.lines(file.head, self.kind, allow_partial=self._allow_partial):
                 numbered = replace(lines, frame=lost.numbered(numbers.flagged(lines.frame)))
                 frame = lost.marked(self._judged(numbered, table, file, seen, latest))
                 if ordered:
@@ -191,7 +192,10 @@ class Tape:
                 rows = differences.apply(rows) if table.whole else rows
                 if "gap" in rows.columns:  # of a message with many levels, the first one tells
                     rows = rows.with_columns(pl.col("gap") & (pl.col("row") != pl.col("row").shift(1)).fill_null(True))
-                yield canonical(rows, self.kind, instrument=self.instrument)
+                if lines.judged:
+                    yield typed(_with_times(rows), self.kind, instrument=self.instrument)
+                else:
+                    yield canonical(rows, self.kind, instrument=self.instrument)
 
     def _judged(self, lines: Lines, table: Table, file: Opened, seen: Seen, latest: _Latest) -> pl.DataFrame:
         """Rows that are market data of this instrument and window, the others counted."""
@@ -206,7 +210,7 @@ class Tape:
         if start is not None or end is not None:
             inside = frame["ts"].is_between(start or 0, end or 2**63 - 1, closed="left")
             frame = self._without(frame, "outside_window", ~inside)
-        if table.distinct is not None:
+        if table.distinct is not None and not lines.unrepeated:
             frame = self._without(frame, "duplicates", seen.before(frame, table.distinct))
         if table.changing:
             frame = self._without(frame, "unchanged", latest.unchanged(frame, table.changing))
@@ -324,6 +328,11 @@ def _times(column: str, unit: float) -> pl.Expr:
     return divided(column, per_coin) if per_coin > 1 and per_coin * unit == 1 else pl.col(column) * unit
 
 
+def _with_times(rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows with their two times as times, not as numbers."""
+    return rows.with_columns(rows[name].cast(TIME) for name in ("ts", "ts_event") if name in rows.columns)
+
+
 class _Order:
     """Finds the first row whose time lies before that of the row before it."""
 
@@ -404,7 +413,7 @@ class Seen:
 
     def before(self, frame: pl.DataFrame, columns: tuple[str, ...]) -> pl.Series:
         """Which rows repeat an earlier one in these columns (none named: in all that the file has)."""
-        names = [name for name in columns or frame.columns if name not in _OWN or name in columns]
+        names = list(columns) or [name for name in frame.columns if name not in _OWN]
         if any(name not in frame.columns for name in names):
             return pl.repeat(False, frame.height, eager=True)
         # A missing id says nothing: two equal trades without ids are two trades.

@@ -10,8 +10,8 @@ from libc.math cimport NAN, fabs, log, sqrt
 from libc.stdint cimport int64_t
 from toxmid.steps.codes cimport ERR_MEMORY, SECOND
 from toxmid.steps.memory cimport Block, block_reserve
-from toxmid.steps.quantiles cimport median
-from toxmid.steps.trailing cimport Trailing, trailing_level, trailing_part, trailing_push, trailing_roll
+from toxmid.steps.quantiles cimport median, median_distance
+from toxmid.steps.trailing cimport Trailing, trailing_level, trailing_median, trailing_part, trailing_push, trailing_roll
 
 cdef enum:
     DAY_MINUTES = 1440
@@ -49,9 +49,11 @@ cdef struct Calm:
     double tod_median           # of ln(spread) at this time of day
     double tod_scale            # 1.4826 MAD of it
     int64_t count               # minutes seen
+    int64_t tod_quarter         # minutes seen before the quarter hour of which the two are; while there are few days, 0
     Trailing moves
     Trailing volumes
     Trailing spreads
+    Trailing young              # ln(spread) of all minutes, while there are few days
     Block minutes               # Minute, oldest first
     Block scratch
 
@@ -161,22 +163,19 @@ cdef inline void _quiet_norms(Calm *c, int64_t first, int64_t last) noexcept nog
         c.mean_volume = volumes[which] / n[which]
 
 
-cdef inline void _tod_norm(Calm *c, int64_t n, int64_t minute_of_day) noexcept nogil:
-    """Median and scaled MAD of ln(spread): this quarter hour and its neighbours on earlier days."""
+cdef inline void _tod_norm(Calm *c, int64_t n, int64_t into) noexcept nogil:
+    """Median and scaled MAD of ln(spread): this quarter hour, `into` minutes old, and its neighbours on earlier days. All of that
+    is known when it begins."""
     cdef const Minute *m = <const Minute *> c.minutes.data
     cdef double *x = <double *> c.scratch.data
     cdef int64_t count = 0, day, i, start, stop
-    cdef int64_t into = minute_of_day % 15
-    if n >= TOD_MIN_DAYS * DAY_MINUTES:
-        for day in range(1, TOD_DAYS + 1):
-            start = n - day * DAY_MINUTES - into - TOD_HALF      # the next minute would be number n
-            stop = start + 15 + 2 * TOD_HALF
-            for i in range(start if start > 0 else 0, stop if stop > 0 else 0):
-                if m[i].spread > 0:
-                    x[count] = log(m[i].spread)
-                    count += 1
-    else:
-        for i in range(n):
+    if c.tod_quarter == c.count - into:
+        return
+    c.tod_quarter = c.count - into
+    for day in range(1, TOD_DAYS + 1):
+        start = n - day * DAY_MINUTES - into - TOD_HALF      # the next minute would be number n
+        stop = start + 15 + 2 * TOD_HALF
+        for i in range(start if start > 0 else 0, stop if stop > 0 else 0):
             if m[i].spread > 0:
                 x[count] = log(m[i].spread)
                 count += 1
@@ -188,6 +187,20 @@ cdef inline void _tod_norm(Calm *c, int64_t n, int64_t minute_of_day) noexcept n
     c.tod_scale = 1.4826 * median(x, count)
 
 
+cdef inline int _remember_young(Calm *c, int64_t ts, double spread) noexcept nogil:
+    """While there are few days, the spreads of all minutes stand in order of size."""
+    cdef int code = trailing_push(&c.young, ts, log(spread) if spread > 0 else NAN)
+    return code if code < 0 else trailing_roll(&c.young, 0, ts)
+
+
+cdef inline void _young_tod_norm(Calm *c) noexcept nogil:
+    """The same of all minutes that have arrived."""
+    cdef int64_t count = c.young.sorted.used // 8
+    if count >= WARM_MINUTES:
+        c.tod_median = trailing_median(&c.young)
+        c.tod_scale = 1.4826 * median_distance(<const double *> c.young.sorted.data, count, c.tod_median)
+
+
 cdef inline int calm_minute(Calm *c, int64_t ts, double spread, double move, double volume, bint quiet) noexcept nogil:
     """Keep the sample of the minute that ends at `ts` and renew the norms of minutes. Minutes before the first mid are no
     history: they would only put off the day on which the others count."""
@@ -197,6 +210,7 @@ cdef inline int calm_minute(Calm *c, int64_t ts, double spread, double move, dou
     cdef int64_t keep = (TOD_DAYS + 1) * DAY_MINUTES + 2 * TOD_HALF
     cdef Minute *m
     cdef int64_t n, first, last
+    cdef bint young
     if c.first == 0:
         return 0
     if block_reserve(&c.minutes, size) < 0 or block_reserve(&c.scratch, c.minutes.used + size) < 0:
@@ -216,6 +230,9 @@ cdef inline int calm_minute(Calm *c, int64_t ts, double spread, double move, dou
     c.minutes.used += size
     c.count += 1
     n += 1
+    young = n < TOD_MIN_DAYS * DAY_MINUTES
+    if young and _remember_young(c, ts, spread) < 0:
+        return ERR_MEMORY
     if n <= WARM_MINUTES or ts - c.first < (READY_SECONDS - 1) * <int64_t> SECOND:      # its first second is behind a market, too
         return 0
     last = n - (lag if 2 * lag < n else n // 2)
@@ -225,7 +242,11 @@ cdef inline int calm_minute(Calm *c, int64_t ts, double spread, double move, dou
     if first < 0:
         first = 0
     _quiet_norms(c, first, last)
-    _tod_norm(c, n, (ts // (60 * <int64_t> SECOND)) % DAY_MINUTES)
+    if young:
+        _young_tod_norm(c)
+    else:
+        c.young.samples.used = c.young.sorted.used = 0
+        _tod_norm(c, n, ts // (60 * <int64_t> SECOND) % 15)
     return 0
 
 

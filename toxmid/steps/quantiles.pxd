@@ -55,3 +55,25 @@ cdef inline double median(double *x, int64_t n) noexcept nogil:
         if x[i] > lower:
             lower = x[i]
     return 0.5 * (lower + upper)
+
+
+cdef inline double _kth_distance(const double *x, int64_t n, double from_, int64_t k) noexcept nogil:
+    """The k-th smallest (from 0) of the distances of the ascending x[0:n] from a value: those up to it lie side by side, and which
+    stretch of k + 1 they are is found by halving."""
+    cdef int64_t lo = 0, hi = n - k - 1, at
+    cdef double left, right
+    while lo < hi:
+        at = (lo + hi) >> 1
+        if from_ - x[at] > x[at + k + 1] - from_:
+            lo = at + 1
+        else:
+            hi = at
+    left = from_ - x[lo]
+    right = x[lo + k] - from_
+    return left if left > right else right
+
+
+cdef inline double median_distance(const double *x, int64_t n, double from_) noexcept nogil:
+    """Median of |x - from_| over the ascending x[0:n], n > 0."""
+    cdef double upper = _kth_distance(x, n, from_, n >> 1)
+    return upper if n & 1 else 0.5 * (_kth_distance(x, n, from_, (n >> 1) - 1) + upper)
