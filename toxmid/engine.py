@@ -35,7 +35,7 @@ _TELLING_RECORDS: Final = 20
 _FEW_MATCHED: Final = 0.25  # of simulated feeds all is found; with sides the other way round, 5 to 15 %
 
 _TIME_FIELDS = ("ts", "ts_open", "ts_close", "ts_start", "ts_end", "ts_known")
-_TIME: Final = pa.timestamp("ns", "UTC")
+_TIME, _COUNT, _NUMBER = pa.timestamp("ns", "UTC"), pa.int64(), pa.float64()
 _PERHAPS_NEVER = ("ts_tightened",)  # times that the core writes as 0 where there is none
 _NEVER: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _FLAGS = ("gap",)
@@ -47,12 +47,26 @@ _NEVER_NULL = ("buy_volume", "sell_volume", "unknown_volume", "volume")
 def _frame(table: Words, fields: list[tuple[str, str]], names: Collection[str] | None = None) -> pl.DataFrame:
     """Columns of the core as a frame, all or those named: times become times, not-a-number becomes null. Polars takes
     the words as they stand, without a copy."""
-    shown = [(field, words) for field, words in zip(fields, table, strict=True) if names is None or field[0] in names]
-    arrays = {name: _array(name, kind, words) for (name, kind), words in shown}
+    holes = np.isnan(table.view(np.float64))  # whatever whole numbers would be as such: theirs are not looked at
+    holed, solid = holes.any(axis=1), np.packbits(~holes, axis=1, bitorder="little")
+    arrays = {
+        name: _array(name, kind, table[i], solid[i] if holed[i] else None)
+        for i, (name, kind) in enumerate(fields)
+        if names is None or name in names
+    }
     frame = pl.DataFrame(pa.RecordBatch.from_pydict(arrays))
     never = [pl.col(name).replace(_NEVER, None) for name in _PERHAPS_NEVER if name in arrays]
     flags = [pl.col(name).cast(pl.Boolean) for name in _FLAGS if name in arrays]
     return frame.with_columns(*never, *flags) if never or flags else frame
+
+
+def _array(name: str, kind: str, words: Words, solid: npt.NDArray[np.uint8] | None) -> pa.Array:
+    """Words of eight bytes as what they are: times, whole numbers, or numbers where the bits of `solid` are set."""
+    if kind == "f8":
+        holes = None if solid is None or name in _NEVER_NULL else pa.py_buffer(solid)
+        return pa.Array.from_buffers(_NUMBER, len(words), [holes, pa.py_buffer(words)])
+    type_ = _TIME if name in (*_TIME_FIELDS, *_PERHAPS_NEVER) else _COUNT
+    return pa.Array.from_buffers(type_, len(words), [None, pa.py_buffer(words)])
 
 
 def _turned(rows: bytes, width: int) -> Words:
@@ -61,14 +75,6 @@ def _turned(rows: bytes, width: int) -> Words:
     turned = np.empty((width, len(table)), np.int64)
     _core.turn(table, turned)
     return turned
-
-
-def _array(name: str, kind: str, words: Words) -> pa.Array:
-    """Words of eight bytes as what they are: times, whole numbers, or numbers with holes."""
-    holes = np.isnan(words.view(np.float64)) if kind == "f8" and name not in _NEVER_NULL else None
-    solid = None if holes is None or not holes.any() else pa.py_buffer(np.packbits(~holes, bitorder="little"))
-    type_ = pa.float64() if kind == "f8" else _TIME if name in (*_TIME_FIELDS, *_PERHAPS_NEVER) else pa.int64()
-    return pa.Array.from_buffers(type_, len(words), [solid, pa.py_buffer(words)])
 
 
 def _columns(table: Any, kind: schema.Kind) -> Columns:
@@ -292,7 +298,6 @@ class Engine(_Face):
     def take_events(self) -> pl.DataFrame:
         """Episodes closed since the last call."""
         return events_frame(self.drain_episodes())
-
 
     def warm_up(self) -> dict[str, dict[str, float | str]]:
         """How much history each trailing reference has, and how much it wants."""

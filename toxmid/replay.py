@@ -231,7 +231,9 @@ def replay(
     total = None if None in expected else sum(count or 0 for count in expected)
     # What files hash to is kept by their tapes, for the manifest.
     with Progress(total, label="replay", quiet=not progress) as bar, beside(lambda: _inputs(tapes)):
-        bars, buckets, events = _run(engine, tapes, workers, bar)
+        bars = _run(engine, tapes, workers, bar)
+    bars.append(engine.take_bars())
+    buckets, events = [engine.take_buckets()], [engine.take_events()]
     state_after = engine.snapshot()
     if finish:
         engine.finish()
@@ -450,20 +452,12 @@ def _engine(params: Params, instrument: Instrument, state: bytes | None) -> Engi
     return engine
 
 
-def _run(
-    engine: Engine, tapes: Mapping[str, _AnyTape], workers: int, bar: Progress
-) -> tuple[list[pl.DataFrame], list[pl.DataFrame], list[pl.DataFrame]]:
-    """Feed the engine round by round and collect its rows."""
+def _run(engine: Engine, tapes: Mapping[str, _AnyTape], workers: int, bar: Progress) -> list[pl.DataFrame]:
+    """Feed the engine round by round and collect its bars; of buckets and events there are few, which wait in it."""
     sources: dict[str, Iterator[Columns]] = {name: tape.columns(ordered=True) for name, tape in tapes.items()}
     if workers > 1:
         sources = {name: prefetched(pieces) for name, pieces in sources.items()}
-    bars, buckets, events = [], [], []
-
-    def take() -> None:
-        bars.append(engine.take_bars())
-        buckets.append(engine.take_buckets())
-        events.append(engine.take_events())
-
+    bars: list[pl.DataFrame] = []
     fed, taken_at = 0, engine.now
     venues = {name: engine.venue_number(_venue_of(name)) for name in tapes if input_of(name) == "reference"}
     longest = _BARS_BETWEEN_TABLES * engine.params.duration_ns("bar")
@@ -476,10 +470,9 @@ def _run(
         taken_at = taken_at or engine.now
         fed += sum(table["ts"].size for table in tables if table is not None)
         if fed >= _ROWS_BETWEEN_TABLES or engine.now - taken_at >= longest:
-            take()
+            bars.append(engine.take_bars())
             fed, taken_at = 0, engine.now
-    take()
-    return bars, buckets, events
+    return bars
 
 
 def _check_goes_on(ended: int, tables: Sequence[Columns | None], tapes: Mapping[str, _AnyTape]) -> None:
