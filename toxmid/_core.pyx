@@ -23,7 +23,7 @@ from libc.string cimport memcpy, memset
 from toxmid.errors import DataError, FileError
 from toxmid.steps.book cimport (ASK, BID, Book, Rows, Side, Table, side_top, book_break, book_init, book_judge,
                                 book_price, book_refusal, book_row, book_will_move, rows_find, rows_group_end, rows_pass,
-                                rows_put, side_next, side_size)
+                                rows_put, rows_tops, side_next, side_size)
 from toxmid.steps.branching cimport branching_init
 from toxmid.steps.bulk cimport Bulk, bulk_add, bulk_advance, bulk_init, student
 from toxmid.steps.calm cimport calm_init
@@ -850,6 +850,7 @@ cdef class BookCore:
 
     cdef int _put_rows(self, const Table *t, Rows *rows) noexcept nogil:
         cdef int code = 0
+        rows_tops(rows)
         while rows.next < rows.stop and code == 0:
             if rows_pass(&self.state, t, rows, &self.counts):
                 continue

@@ -27,7 +27,12 @@ INPUTS: Final[Mapping[str, Kind]] = {
     "open_interest": "open_interest",
 }
 # What the core takes an optional column for where there is none. Only these are its own.
-_UNKNOWN: Final[Mapping[str, Any]] = {"lots": np.int64(0), "gap": np.uint8(0), "index": np.float64("nan")}
+_UNKNOWN: Final[Mapping[str, Any]] = {
+    "lots": np.int64(0),
+    "snapshot": np.uint8(0),
+    "gap": np.uint8(0),
+    "index": np.float64("nan"),
+}
 
 
 def input_of(name: str) -> str:

@@ -283,7 +283,8 @@ def columns(frame: pl.DataFrame, kind: Kind) -> dict[str, np.ndarray[Any, np.dty
     -------
     dict of str to ndarray
         Times int64 nanoseconds, prices and sizes float64, side int8, lots int64, snapshot and gap uint8. Text (ids,
-        symbols) stays behind; an optional column that is absent from the frame is absent here.
+        symbols) stays behind; an optional column that is absent from the frame is absent here, and so is a flag that no
+        row raises.
 
     Examples
     --------
@@ -298,7 +299,9 @@ def columns(frame: pl.DataFrame, kind: Kind) -> dict[str, np.ndarray[Any, np.dty
             if field.dtype == TIME:
                 series = series.cast(pl.Int64)
             if field.dtype == pl.Boolean:
-                series = series.fill_null(False).cast(pl.UInt8) if series.null_count() else series.cast(pl.UInt8)
+                if not series.any():
+                    continue
+                series = series.fill_null(False).cast(pl.UInt8)
             # The core rejects a trade without size before it looks at its lots.
             series = series.fill_null(0) if field.name == "lots" else series
             arrays[field.name] = np.ascontiguousarray(series.to_numpy())

@@ -43,18 +43,17 @@ cdef extern from *:
     #define TOXMID_HALVE(from, to, n) \
         for (i = 0; i < (n); i++) \
             (to)[i] = (from)[2 * i] > (from)[2 * i + 1] ? (from)[2 * i] : (from)[2 * i + 1];
-    /* Codes of n rows and tops of their whole groups, see `Rows`; 1 if their times are in order, every price positive, at most
+    /* Codes of n rows, see `Rows`; 1 if their times are in order, every price positive, at most
        `most_price`, and on the grid as it stands, every size a size, every side a side, no row after a gap, and all or none of a
        snapshot; else 0. NULL: a column of zeros.
        Without a branch or a conversion, as in lots.pxd: positive doubles are ordered like their bits, and conditions are signs. */
     TOXMID_WIDE
     static int toxmid_count_rows(const int64_t *ts, const double *price, const double *size, const int8_t *side,
                                  const uint8_t *snapshot, const uint8_t *gap, int64_t n, double per_unit, double most_price,
-                                 uint64_t *codes, int64_t *bid_tops, int64_t *ask_tops) {
+                                 uint64_t *codes) {
         const double magic = 6755399441055744.0, most_steps = 1e15;
         const double least_price = 1e-15, most_size = 1e18;      /* is_price and is_size of codes.pxd */
         uint64_t base, low, high, steps_top, size_top;
-        int64_t bids[256], asks[256], pairs[128], fours[64];
         int64_t bad = 0, i;
         uint8_t no_side = 0, marked = 0, plain = 0;
         memcpy(&base, &magic, 8);
@@ -86,6 +85,22 @@ cdef extern from *:
             codes[i] |= ts[i] != ts[i - 1] ? 2 : 0;
         for (i = 0; i < n; i++)
             codes[i] |= (uint64_t) (int64_t) side[i] & 4;
+        for (i = 0; i < n; i++)
+            no_side |= (side[i] != 1) & (side[i] != -1);
+        if (snapshot)
+            for (i = 0; i < n; i++) {
+                marked |= snapshot[i] != 0;
+                plain |= snapshot[i] == 0;
+            }
+        if (gap)
+            for (i = 0; i < n; i++)
+                no_side |= gap[i];
+        return bad >= 0 && !no_side && !(marked && plain);
+    }
+    /* Tops of the whole groups of n rows, see `Rows`. */
+    TOXMID_WIDE
+    static void toxmid_find_tops(const uint64_t *codes, int64_t n, int64_t *bid_tops, int64_t *ask_tops) {
+        int64_t bids[256], asks[256], pairs[128], fours[64], i;
         for (i = 0; i < n; i++) {
             int64_t tick = (int64_t) (codes[i] >> 3);
             bids[i] = (codes[i] & 5) == 1 ? tick : TOXMID_NOWHERE;
@@ -99,17 +114,6 @@ cdef extern from *:
         TOXMID_HALVE(pairs, fours, n / 4)
         TOXMID_HALVE(fours, pairs, n / 8)
         TOXMID_HALVE(pairs, ask_tops, n / 16)
-        for (i = 0; i < n; i++)
-            no_side |= (side[i] != 1) & (side[i] != -1);
-        if (snapshot)
-            for (i = 0; i < n; i++) {
-                marked |= snapshot[i] != 0;
-                plain |= snapshot[i] == 0;
-            }
-        if (gap)
-            for (i = 0; i < n; i++)
-                no_side |= gap[i];
-        return bad >= 0 && !no_side && !(marked && plain);
     }
     /* Four sums of doubles in one register, where the compiler has a word for it: left to itself it keeps each in its own. */
     #if defined(__GNUC__)
@@ -150,8 +154,8 @@ cdef extern from *:
                                         int64_t last) noexcept nogil
     bint count_rows "toxmid_count_rows"(const int64_t *ts, const double *price, const double *size, const int8_t *side,
                                         const uint8_t *snapshot, const uint8_t *gap, int64_t n, double per_unit,
-                                        double most_price, uint64_t *codes, int64_t *bid_tops,
-                                        int64_t *ask_tops) noexcept nogil
+                                        double most_price, uint64_t *codes) noexcept nogil
+    void find_tops "toxmid_find_tops"(const uint64_t *codes, int64_t n, int64_t *bid_tops, int64_t *ask_tops) noexcept nogil
 
 cdef enum:
     BID = 0
@@ -886,9 +890,14 @@ cdef inline int rows_find(Book *b, const Table *t, int64_t i, int64_t n, Rows *r
     if not b.seeded and b.need_seed and (snapshot == NULL or not snapshot[0]):
         return 0
     if count_rows(&t.ts[i], &t.price[i], &t.size[i], &t.side[i], snapshot, gap, n - i, b.ticks.per_unit,
-                  most if most < 1e15 else 1e15, rows.codes, rows.tops[BID], rows.tops[ASK]):
+                  most if most < 1e15 else 1e15, rows.codes):
         rows.stop = n
     return block_reserve(&b.touched, 8 * MOST_ROWS)
+
+
+cdef inline void rows_tops(Rows *rows) noexcept nogil:
+    """What `rows_pass` asks of the rows that were found."""
+    find_tops(rows.codes, rows.stop - rows.first, rows.tops[BID], rows.tops[ASK])
 
 
 cdef inline void _fetch_rows(const Table *t, int64_t i) noexcept nogil:
