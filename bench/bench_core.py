@@ -143,5 +143,3 @@ def test_one_trade(benchmark: Any) -> None:
             trade(*row)
 
     benchmark.pedantic(pass_over, setup=lambda: core.__init__(Params(), MARKET), rounds=10)
-
-

@@ -19,7 +19,7 @@ from toxmid import convert as module
 from toxmid.convert import METADATA_KEY, ROWS_PER_GROUP, convert, stored_facts
 from toxmid.errors import DataError, FileError, ParameterError
 from toxmid.instrument import Instrument
-from toxmid.readers import open_tape
+from toxmid.readers import open_tape, read_liquidations
 from toxmid.replay import replay
 from toxmid.schema import KINDS, TABLES, Kind, empty
 
@@ -60,6 +60,21 @@ def test_what_is_read_back_is_what_was_read(samples: Path, tmp_path: Path, name:
     assert again.counts["rows_read"] == done.rows == rows.height
     assert done.counts == source.counts
     assert done.bytes == done.path.stat().st_size
+
+
+def test_two_liquidations_of_one_moment_stay_two(tmp_path: Path) -> None:
+    """What told them apart, an id, does not stand in a canonical table; but it has been looked at."""
+    rows = "".join(f"binance-futures,AVAXUSDT,{T0},{T0},{index},buy,20,1\n" for index in (1, 2, 2))
+    source = tmp_path / "liquidations.csv"
+    source.write_text(HEADER + rows)
+    done = convert(source, tmp_path / "out_liquidations.parquet", "liquidations")
+    assert done.counts == {"rows_read": 3, "rows_used": 2, "duplicates": 1}
+    assert read_liquidations(done.path).height == 2
+    source.write_text(source.read_text() + f"binance-futures,AVAXUSDT,{T0 + 1},{T0 + 1},3,buy,20,1\n")
+    longer = convert(source, tmp_path / "more_liquidations.parquet", "liquidations")
+    both = open_tape([done.path, longer.path], "liquidations", sort=True)
+    assert both.frame().height == 3
+    assert both.counts == {"rows_read": 5, "rows_used": 3, "duplicates": 2}
 
 
 def test_the_file_says_where_it_comes_from(samples: Path, tmp_path: Path) -> None:

@@ -141,6 +141,29 @@ def test_finish_closes_the_last_bar_once() -> None:
     Engine().finish()
 
 
+@pytest.mark.parametrize("width", [1, 3, 4, 5, 18])
+@pytest.mark.parametrize("n", [0, 1, 7, 8, 9, 255, 256, 257, 1000])
+def test_rows_become_columns(n: int, width: int) -> None:
+    rows = np.arange(n * width).reshape(n, width)
+    columns = np.full((width, n), -1)
+    _core.turn(rows, columns)
+    assert np.array_equal(columns, rows.T)
+    with pytest.raises(ValueError, match="columns for other rows"):
+        _core.turn(rows, np.empty((width, n + 1), np.int64))
+
+
+def test_bars_are_the_same_as_rows_and_as_a_table() -> None:
+    tables = simulated("news", 3)
+    engines = [Engine(PARAMS), Engine(PARAMS)]
+    for engine in engines:
+        engine.feed(**tables)
+    waiting = engines[0].bars_waiting
+    bars = engines[0].take_bars()
+    assert bars.height == waiting > 500
+    assert bars.equals(bars_frame(engines[1].drain_bars()))
+    assert engines[0].bars_waiting == engines[1].bars_waiting == 0
+
+
 def test_two_times_taken_is_nothing_the_second_time() -> None:
     engine = Engine(PARAMS)
     engine.feed(**simulated())

@@ -98,9 +98,10 @@ def test_a_column_that_only_some_pieces_have_is_kept(offsets: Offsets, at: int, 
     assert told == [*has_gap[0], *has_gap[1]]
 
 
-def test_lots_and_index_of_one_piece_are_kept() -> None:
+def test_what_only_one_piece_has_is_kept() -> None:
     """What a piece without the column says is what the core takes for unknown."""
-    for kind, name, value, unknown in (("trades", "lots", 7, 0), ("mark", "index", 7.0, np.nan)):
+    flags = ("book", "snapshot", True, 0), ("book", "gap", True, 0)
+    for kind, name, value, unknown in (("trades", "lots", 7, 0), ("mark", "index", 7.0, np.nan), *flags):
         parts = [as_input([0], kind), as_input([0, 5], kind).with_columns(pl.lit(value).alias(name))]
         taken = list(rounds({kind: iter(parts), "quotes": iter([as_input([0], "quotes"), as_input([9], "quotes")])}))
         table = next(tables[NAMES.index(kind)] for tables in taken if tables[NAMES.index(kind)] is not None)

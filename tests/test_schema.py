@@ -74,6 +74,18 @@ def test_empty_is_canonical(kind):
     assert all(array.size == 0 for array in columns(table, kind).values())
 
 
+def test_a_flag_that_no_row_raises_is_not_handed_to_the_core():
+    book = pl.DataFrame(
+        {"ts": [NS, NS], "side": [1, -1], "price": 1.0, "size": 1.0, "snapshot": [True, False], "gap": False}
+    )
+    arrays = columns(canonical(book, "book"), "book")
+    assert "gap" not in arrays
+    assert (arrays["snapshot"].dtype, arrays["snapshot"].tolist()) == (np.uint8, [1, 0])
+    raised = columns(canonical(book.with_columns(snapshot=False, gap=pl.Series([False, True])), "book"), "book")
+    assert "snapshot" not in raised
+    assert raised["gap"].tolist() == [0, 1]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_untyped_empty_table_is_empty(kind):
     table = pl.DataFrame({field.name: [] for field in TABLES[kind]})

@@ -65,6 +65,18 @@ def test_against_plain_numpy(spreads: Floats, z: Floats) -> None:
         assert z[minute] == pytest.approx(plain_z(spreads, minute), rel=1e-4, abs=1e-4), minute
 
 
+@pytest.mark.parametrize("digits", [0, 1])
+def test_spreads_that_come_again_and_again(digits: int) -> None:
+    """Many minutes of one spread, half of them perhaps, and an odd and an even number of them."""
+    rng = np.random.default_rng(digits)
+    young = np.maximum(np.round(2.0 * np.exp(rng.normal(0, 0.4, 420)), digits), 10.0**-digits)
+    young[60:240] = young[60]
+    bars = bars_frame(whole(Engine(Params(bar="1m")), {"quotes": quotes(young)})[0])
+    told = bars["spread_z"].fill_null(NAN).to_numpy()
+    for minute in (5, 6, 7, 8, 30, 61, 90, 91, 122, 123, 239, 240, 300, 417, 418):
+        assert told[minute] == pytest.approx(plain_z(young, minute), rel=1e-4, abs=1e-4), minute
+
+
 def test_the_usual_night_is_not_wide(z: Floats, spreads: Floats) -> None:
     """After three days the time of day is known: nothing of its wave is left in z."""
     wave = np.sin(2 * np.pi * np.arange(DAY) / DAY)

@@ -31,6 +31,7 @@ BUCKET_FIELDS: Final[list[tuple[str, str]]]
 EPISODE_FIELDS: Final[list[tuple[str, str]]]
 
 def turn(rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64]) -> None: ...  # (n, fields) into (fields, n)
+
 @disjoint_base
 class Columns:
     """The columns of one table, held for the loop over them."""

@@ -48,7 +48,8 @@ def _frame(table: Words, fields: list[tuple[str, str]], names: Collection[str] |
     """Columns of the core as a frame, all or those named: times become times, not-a-number becomes null. Polars takes
     the words as they stand, without a copy."""
     holes = np.isnan(table.view(np.float64))  # whatever whole numbers would be as such: theirs are not looked at
-    holed, solid = holes.any(axis=1), np.packbits(~holes, axis=1, bitorder="little")
+    holed = np.any(holes, axis=1).tolist()
+    solid = np.packbits(~holes, axis=1, bitorder="little")
     arrays = {
         name: _array(name, kind, table[i], solid[i] if holed[i] else None)
         for i, (name, kind) in enumerate(fields)

@@ -75,6 +75,40 @@ def test_duplicates(tmp_path, tape, form):
 
 
 @FORMS
+def test_a_liquidation_at_another_time_is_another_one(tmp_path, form):
+    """Sides, prices and sizes that are round numbers come again and again."""
+    times = [NS, NS + 1, NS + 1, NS + 1]
+    rows = pl.DataFrame({"ts": times, "ts_event": [NS, NS, NS, NS + 1], "side": 1, "price": 1.5, "size": 2.0})
+    path = saved(rows, tmp_path / "liquidations", form)
+    assert read_liquidations(path)["ts"].to_physical().to_list() == [NS, NS + 1, NS + 1]
+    reader = open_tape(path, "liquidations")
+    assert [len(piece["ts"]) for piece in reader.columns()] == [3]
+    assert reader.counts == {"rows_read": 4, "rows_used": 3, "duplicates": 1}
+
+
+@FORMS
+def test_liquidations_of_files_with_other_columns(tmp_path, form):
+    rows = pl.DataFrame({"ts": [NS, NS], "ts_event": NS, "side": 1, "price": 1.5, "size": 2.0})
+    paths = [
+        saved(rows, tmp_path / "liquidations_a", form),
+        saved(rows.drop("ts_event"), tmp_path / "liquidations_b", form),
+    ]
+    reader = open_tape(paths, "liquidations")
+    assert (reader.frame().height, reader.counts["duplicates"]) == (2, 2)
+
+
+@FORMS
+def test_what_is_computed_from_needs_no_exchange_time(tmp_path, tape, form):
+    """A replay does not look at it; whoever reads the table is told what is wrong with it."""
+    path = saved(tape.with_columns(ts_event=1), tmp_path / "a", form)
+    with pytest.raises(DataError, match="time is outside"):
+        open_tape(path, "trades").frame()
+    pieces = list(open_tape(saved(tape.with_columns(ts_event=NS), tmp_path / "b", form), "trades").columns())
+    assert pieces[0]["price"].tolist() == [1.5] * 10
+    assert ("ts_event" in pieces[0]) == (form != "parquet")
+
+
+@FORMS
 def test_without_ids_nothing_is_a_duplicate(tmp_path, tape, form):
     assert read_trades(saved(tape.drop("id").with_columns(ts=NS), tmp_path / "a", form)).height == 10
 

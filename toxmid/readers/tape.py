@@ -182,6 +182,7 @@ class Tape:
         converters = {file.format.name: file.format.converter(self.kind) for file in self._files}
         for file in self._files:
             table, convert = file.format.tables[self.kind], converters[file.format.name]
+            seen.begin_file()
             format_ = file.format.lean() if lean else file.format
             for lines in format_.lines(file.head, self.kind, allow_partial=self._allow_partial):
                 numbered = replace(lines, frame=lost.numbered(numbers.flagged(lines.frame)))
@@ -210,8 +211,9 @@ class Tape:
         if start is not None or end is not None:
             inside = frame["ts"].is_between(start or 0, end or 2**63 - 1, closed="left")
             frame = self._without(frame, "outside_window", ~inside)
-        if table.distinct is not None and not lines.unrepeated:
-            frame = self._without(frame, "duplicates", seen.before(frame, table.distinct))
+        if table.distinct is not None:
+            repeated = seen.before(frame, table.distinct, within_file=not lines.unrepeated)
+            frame = self._without(frame, "duplicates", repeated)
         if table.changing:
             frame = self._without(frame, "unchanged", latest.unchanged(frame, table.changing))
         self._used += frame.height
@@ -409,21 +411,27 @@ class Seen:
 
     def __init__(self) -> None:
         self._keys: list[pl.Series] = []
+        self._of_other_files = 0  # so many of them, from the front
         self._highest: int | None = None  # largest key so far that is a whole number
 
-    def before(self, frame: pl.DataFrame, columns: tuple[str, ...]) -> pl.Series:
-        """Which rows repeat an earlier one in these columns (none named: in all that the file has)."""
+    def begin_file(self) -> None:
+        """What follows is of another file than what was there before."""
+        self._of_other_files = len(self._keys)
+
+    def before(self, frame: pl.DataFrame, columns: tuple[str, ...], *, within_file: bool = True) -> pl.Series:
+        """Which rows repeat an earlier one in these columns (none named: in all that the file has); where not
+        `within_file`, one of another file."""
         names = list(columns) or [name for name in frame.columns if name not in _OWN]
         if any(name not in frame.columns for name in names):
             return pl.repeat(False, frame.height, eager=True)
         # A missing id says nothing: two equal trades without ids are two trades.
         key = frame[names[0]] if len(names) == 1 else frame.select(pl.struct(names)).to_series()
-        if len(names) == 1 and self._counts_on(key):
-            known = pl.repeat(False, frame.height, eager=True)
-        else:
-            known = ~key.is_first_distinct()
-            for earlier in self._keys:
-                known |= key.is_in(earlier.implode()).fill_null(False)
+        known = pl.repeat(False, frame.height, eager=True)
+        if len(names) > 1 or not self._counts_on(key):
+            known = ~key.is_first_distinct() if within_file else known
+            for earlier in self._keys if within_file else self._keys[: self._of_other_files]:
+                if earlier.dtype == key.dtype:  # a row of other columns is another row
+                    known |= key.is_in(earlier.implode()).fill_null(False)
             if len(names) == 1:
                 known &= key.is_not_null()
         self._remember(key)
@@ -442,12 +450,14 @@ class Seen:
         return (highest is None or highest < numbers[0]) and bool((numbers[1:] > numbers[:-1]).all())
 
     def _remember(self, key: pl.Series) -> None:
-        if self._keys and len(self._keys[-1]) < _REMEMBERED // 4:  # few long pieces are searched faster than many
+        ours = len(self._keys) > self._of_other_files and self._keys[-1].dtype == key.dtype
+        if ours and len(self._keys[-1]) < _REMEMBERED // 4:  # few long pieces are searched faster than many
             self._keys[-1] = pl.concat([self._keys[-1], key])
         else:
             self._keys.append(key)
         while len(self._keys) > 1 and sum(len(keys) for keys in self._keys[1:]) >= _REMEMBERED:
             del self._keys[0]
+            self._of_other_files = max(0, self._of_other_files - 1)
 
 
 def _common_identity(files: Sequence[Opened], given: Instrument) -> Identity:
