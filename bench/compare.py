@@ -1,8 +1,10 @@
 """The core beside C, numpy and other libraries, in turns in one run: ``python compare.py [--rows N] [--rounds R]``.
 
-What is compared is the least time of each over the rounds. The C loops are compiled here, with the compiler that ``CC``
-names; everything reads the same columns, those of a polars frame. Libraries that cannot live beside toxmid's numpy are
-run by another interpreter, which ``TOXMID_BENCH_PEERS`` names (see ``peers.py``).
+What is compared is the least time of each over the rounds. The second table has ratios: of the least times and, for
+machines whose clock does not stand still, the median over the rounds of the ratio of two that ran in the same round.
+The C loops are compiled here, with the compiler that ``CC`` names; everything reads the same columns, those of a polars
+frame. Libraries that cannot live beside toxmid's numpy are run by another interpreter, which ``TOXMID_BENCH_PEERS``
+names (see ``peers.py``).
 """
 
 from __future__ import annotations
@@ -31,6 +33,17 @@ from toxmid.params import Params
 from toxmid.schema import columns
 
 WINDOW, BUCKETS = 50, 5000
+READ, LOOP = "the four columns of trades read once, plain C loop", "VPIN only, plain C loop, two columns, no checks"
+WHOLE_LOOP, NUMPY = "the job of toxmid.vpin without ranks, plain C loop", "VPIN, vectorised numpy"
+WICKRA, DEPTH = "VPIN, wickra batch of lists", "L2 book, hftbacktest ROI depth loop"
+VPIN, BOOK = "toxmid.vpin, polars frame in and out", "L2 book alone"
+QUOTES, BOOK_METRICS = "engine, every metric, trades and quotes", "engine, every metric, L2 book"
+BESIDE = (
+    *((VPIN, other) for other in (LOOP, WHOLE_LOOP, NUMPY, WICKRA)),
+    (QUOTES, LOOP),
+    (BOOK, DEPTH),
+    (BOOK_METRICS, DEPTH),
+)
 MARKET = Instrument(tick=0.1, lot=0.001)
 
 C_LOOPS = r"""
@@ -179,18 +192,16 @@ def our_ways(n: int, loops: ctypes.CDLL) -> dict[str, tuple[int, Callable[[], ob
         return trades_in_numba(native.state(fed), *(trades[name] for name in ("ts", "price", "size", "side")))
 
     return {
-        "the four columns of trades read once, plain C loop": (
-            n, lambda: loops.read_only(ts, price, size, side, count)),
-        "VPIN only, plain C loop, two columns, no checks": (
-            n, lambda: loops.vpin_only(size, side, count, ctypes.c_double(volume), WINDOW, out)),
-        "the job of toxmid.vpin without ranks, plain C loop": (n, lambda: loops.same_job(
+        READ: (n, lambda: loops.read_only(ts, price, size, side, count)),
+        LOOP: (n, lambda: loops.vpin_only(size, side, count, ctypes.c_double(volume), WINDOW, out)),
+        VPIN: (n, lambda: toxmid.vpin(frame, bucket_volume=volume)),
+        WHOLE_LOOP: (n, lambda: loops.same_job(
             ts, price, size, side, count, ctypes.c_double(1000.0), ctypes.c_long(int(volume * 1000)), WINDOW, table)),
-        "VPIN, vectorised numpy": (n, lambda: vpin_numpy(trades["size"], trades["side"], volume)),
-        "toxmid.vpin, polars frame in and out": (n, lambda: toxmid.vpin(frame, bucket_volume=volume)),
+        NUMPY: (n, lambda: vpin_numpy(trades["size"], trades["side"], volume)),
         "engine, every metric, trades": (n, lambda: engine(trades, None, None, None, None, None)),
-        "engine, every metric, trades and quotes": (n // 2 * 2, lambda: engine(half, None, None, quotes, None, None)),
-        "engine, every metric, L2 book": (n, lambda: engine(None, None, book, None, None, None)),
-        "L2 book alone": (n, alone),
+        QUOTES: (n // 2 * 2, lambda: engine(half, None, None, quotes, None, None)),
+        BOOK_METRICS: (n, lambda: engine(None, None, book, None, None, None)),
+        BOOK: (n, alone),
         "one trade from Python, every metric": (few, one_by_one),
         "one trade from numba, every metric": (n, in_numba),
         "one call from numba, nothing done": (n, lambda: calls_in_numba(state, n)),
@@ -218,7 +229,7 @@ def peers(n: int, folder: Path) -> Iterator[dict[str, tuple[int, Callable[[], ob
             return float(read.readline())
 
         names = read.readline().split()
-        titles = {"wickra": "VPIN, wickra batch of lists", "hftbacktest": "L2 book, hftbacktest ROI depth loop"}
+        titles = {"wickra": WICKRA, "hftbacktest": DEPTH}
         yield {titles[name]: (n, lambda name=name: once(name)) for name in names}  # type: ignore[misc]
         write.close()
 
@@ -230,17 +241,23 @@ def main() -> None:
     given = arguments.parse_args()
     with tempfile.TemporaryDirectory() as name, peers(given.rows, Path(name)) as theirs:
         ways = our_ways(given.rows, compiled(Path(name))) | theirs
-        best = dict.fromkeys(ways, float("inf"))
+        took: dict[str, list[float]] = {title: [] for title in ways}
         for _ in range(given.rounds):
             for title, (_, once) in ways.items():
                 start = time.perf_counter()
                 result = once()
                 seconds = result if title in theirs and isinstance(result, float) else time.perf_counter() - start
-                best[title] = min(best[title], seconds)
+                took[title].append(seconds)
     print("| | ms | M rows/s | ns a row |\n|---|---|---|---|")
     for title, (rows, _) in ways.items():
-        seconds = best[title]
+        seconds = min(took[title])
         print(f"| {title} | {1e3 * seconds:.4g} | {rows / seconds / 1e6:.3g} | {1e9 * seconds / rows:.3g} |")
+    print("\n| so many times as fast | as | by the least | by the median of the rounds |\n|---|---|---|---|")
+    for title, other in BESIDE:
+        if other in took:
+            ratios = np.array(took[other]) / took[title] * ways[title][0] / ways[other][0]
+            least = min(took[other]) / min(took[title]) * ways[title][0] / ways[other][0]
+            print(f"| {title} | {other} | {least:.3g} | {np.median(ratios):.3g} |")
 
 
 if __name__ == "__main__":
