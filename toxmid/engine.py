@@ -47,27 +47,24 @@ _NEVER_NULL = ("buy_volume", "sell_volume", "unknown_volume", "volume")
 def _frame(table: Words, fields: list[tuple[str, str]], names: Collection[str] | None = None) -> pl.DataFrame:
     """Columns of the core as a frame, all or those named: times become times, not-a-number becomes null. Polars takes
     the words as they stand, without a copy."""
-    holes = np.isnan(table.view(np.float64))  # whatever whole numbers would be as such: theirs are not looked at
-    holed = np.any(holes, axis=1).tolist()
-    solid = np.packbits(~holes, axis=1, bitorder="little")
-    arrays = {
-        name: _array(name, kind, table[i], solid[i] if holed[i] else None)
-        for i, (name, kind) in enumerate(fields)
-        if names is None or name in names
-    }
+    shown = [(field, words) for field, words in zip(fields, table, strict=True) if names is None or field[0] in names]
+    arrays = {name: _array(name, kind, words) for (name, kind), words in shown}
     frame = pl.DataFrame(pa.RecordBatch.from_pydict(arrays))
     never = [pl.col(name).replace(_NEVER, None) for name in _PERHAPS_NEVER if name in arrays]
     flags = [pl.col(name).cast(pl.Boolean) for name in _FLAGS if name in arrays]
     return frame.with_columns(*never, *flags) if never or flags else frame
 
 
-def _array(name: str, kind: str, words: Words, solid: npt.NDArray[np.uint8] | None) -> pa.Array:
-    """Words of eight bytes as what they are: times, whole numbers, or numbers where the bits of `solid` are set."""
+def _array(name: str, kind: str, words: Words) -> pa.Array:
+    """Words of eight bytes as what they are: times, whole numbers, or numbers with holes."""
+    type_, solid = _COUNT, None
     if kind == "f8":
-        holes = None if solid is None or name in _NEVER_NULL else pa.py_buffer(solid)
-        return pa.Array.from_buffers(_NUMBER, len(words), [holes, pa.py_buffer(words)])
-    type_ = _TIME if name in (*_TIME_FIELDS, *_PERHAPS_NEVER) else _COUNT
-    return pa.Array.from_buffers(type_, len(words), [None, pa.py_buffer(words)])
+        type_, holes = _NUMBER, np.isnan(words.view(np.float64))
+        if name not in _NEVER_NULL and holes.any():
+            solid = pa.py_buffer(np.packbits(~holes, bitorder="little"))
+    elif name in _TIME_FIELDS or name in _PERHAPS_NEVER:
+        type_ = _TIME
+    return pa.Array.from_buffers(type_, len(words), [solid, pa.py_buffer(words)])
 
 
 def _turned(rows: bytes, width: int) -> Words:

@@ -462,7 +462,8 @@ def _run(engine: Engine, tapes: Mapping[str, _AnyTape], workers: int, bar: Progr
     venues = {name: engine.venue_number(_venue_of(name)) for name in tapes if input_of(name) == "reference"}
     longest = _BARS_BETWEEN_TABLES * engine.params.duration_ns("bar")
     ended = engine.now
-    for tables in rounds(sources, venues=venues, on_rows=bar.advance):
+    checked = [name for name, tape in tapes.items() if isinstance(tape, Tape)]
+    for tables in rounds(sources, venues=venues, checked=checked, on_rows=bar.advance):
         if ended:
             _check_goes_on(ended, tables, tapes)
             ended = 0

@@ -452,9 +452,7 @@ def from_arrow(table: pa.Table | pa.RecordBatch) -> pl.DataFrame:
         else:
             continue
         table = table.set_column(index, field.name, table.column(index).cast(known))
-    frame = pl.from_arrow(table)
-    assert isinstance(frame, pl.DataFrame)
-    return frame
+    return pl.DataFrame(table)
 
 
 def one_line(error: BaseException) -> str:
@@ -540,9 +538,11 @@ def _time(series: pl.Series, *, nullable: bool) -> pl.Series:
 
 def _first_outside(series: pl.Series, low: int, high: int, *, nullable: bool = False) -> int | None:
     """Row of the first value outside [low, high], or missing where that may not be; None: there is none."""
-    least, most = series.min(), series.max()
-    if least is not None and low <= cast(int, least) and cast(int, most) <= high and not series.null_count():
-        return None
+    if len(series) and not series.null_count():
+        # Times mostly rise, and then their ends tell.
+        least, most = (series[0], series[-1]) if series.is_sorted() else (series.min(), series.max())
+        if low <= cast(int, least) and cast(int, most) <= high:
+            return None
     good = series.is_between(low, high).fill_null(nullable)
     return None if good.all() else int(good.arg_min() or 0)
 
