@@ -24,12 +24,13 @@ cdef extern from *:
     #include <math.h>
     #include <stdint.h>
     #include <string.h>
-    #define TOXMID_ABREAST 64      /* rows of which column after column is read */
     /* Lots of those of n trades whose sides are below 0. Compilers widen bytes to words by way of all widths between;
        shifted to the top of a word, a byte is its sign at once. */
     #if defined(__GNUC__) && defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
     #define TOXMID_FOURS 1
     typedef int64_t toxmid_four __attribute__((vector_size(32)));
+    typedef uint64_t toxmid_words __attribute__((vector_size(32)));
+    typedef double toxmid_reals __attribute__((vector_size(32)));
     __attribute__((always_inline))
     #else
     #define TOXMID_FOURS 0
@@ -56,59 +57,81 @@ cdef extern from *:
             sold += (uint64_t) (lots[i] & -(int64_t) (side[i] < 0));
         return (int64_t) sold;
     }
+    static inline uint64_t toxmid_bits(double x) {
+        uint64_t bits;
+        memcpy(&bits, &x, 8);
+        return bits;
+    }
+    /* What trades add to the sums, and bits that are not set where they are good: of one trade, or of four abreast, by the types.
+       Without a branch or a conversion: adding 1.5 * 2^52 leaves the nearest whole number in the low bits of a double; doubles of
+       one sign are ordered like their bits; and every condition is the sign of something, or bits that must not be set. */
+    #define TOXMID_COUNT(s, words, reals, bits, later, price, coins, sells, lots) { \
+        reals steps = (coins) * per_unit, shifted = steps + magic, whole = shifted - magic; \
+        words count = bits(shifted) - base; \
+        s.bad |= (later) | ((price) - low) | (high - (price)); \
+        s.off |= bits(steps) - bits(whole) + 3;         /* -3 to 4 units in the last place: within the dust of `on_grid` */ \
+        s.counts |= count - 1;                          /* what is 0, below it, or no number has a bit beyond 48 here */ \
+        s.total += count;                               /* of garbage, which is refused below, sums may wrap */ \
+        s.sold += count & (sells); \
+        memcpy(lots, &count, sizeof count); \
+    }
     /* Lots of n trades and their sums; 1 if every time is in order and not before `now`, every price positive and finite, every
        size positive, countable and on the grid, and every side a side; else 0. It may say 0 of what is all that (a size of more
        than 2^49 lots, or off the grid by more than a few of its last bits): those are taken one by one, with the same result.
-       Without a branch or a conversion, so that it vectorises: adding 1.5 * 2^52 leaves the nearest whole number in the low bits
-       of a double; doubles of one sign are ordered like their bits; and every condition is the sign of something, or bits that
-       must not be set. A loop for each kind of column, as otherwise the compiler would run out of registers; all of them over the
-       same few rows, so that the processor sees four columns being read abreast and fetches ahead in each. */
+       All columns are read abreast, so that the processor fetches ahead in each. */
     TOXMID_WIDE
     static int toxmid_count_run(const int64_t *ts, const double *price, const double *coins, const int8_t *side, int64_t n,
                                 int64_t now, double per_unit, int64_t *lots, int64_t *sums) {
         const double magic = 6755399441055744.0;
-        const double least_price = 1e-15, most_price = 1e15;      /* is_price of codes.pxd */
-        uint64_t base, low, high, counts = 0, off = 0;
-        uint64_t total = 0, sold = 0, bought;                       /* of garbage, which is refused below, sums may wrap */
-        int64_t bad = (int64_t) ((uint64_t) ts[0] - (uint64_t) now), i, start, stop;
+        const uint64_t base = toxmid_bits(magic), low = toxmid_bits(1e-15), high = toxmid_bits(1e15);   /* is_price of codes.pxd */
+        struct {uint64_t bad, off, counts, total, sold;} all = {(uint64_t) ts[0] - (uint64_t) now, 0, 0, 0, 0};
+        uint64_t bought;
+        int64_t i = 0;
         int8_t no_side = 0, unknown = 0;
-        memcpy(&base, &magic, 8);
-        memcpy(&low, &least_price, 8);
-        memcpy(&high, &most_price, 8);
-        for (start = 0; start < n; start = stop) {
-            stop = start + TOXMID_ABREAST < n ? start + TOXMID_ABREAST : n;
-            for (i = start ? start : 1; i < stop; i++)
-                bad |= (int64_t) ((uint64_t) ts[i] - (uint64_t) ts[i - 1]);
-            for (i = start; i < stop; i++) {
-                double steps = coins[i] * per_unit;
-                double shifted = steps + magic;
-                double whole = shifted - magic;
-                uint64_t price_bits, steps_bits, shifted_bits, whole_bits, count;
-                memcpy(&price_bits, &price[i], 8);
-                memcpy(&steps_bits, &steps, 8);
-                memcpy(&shifted_bits, &shifted, 8);
-                memcpy(&whole_bits, &whole, 8);
-                count = shifted_bits - base;
-                off |= steps_bits - whole_bits + 3;     /* -3 to 4 units in the last place: within the dust of `on_grid` */
-                counts |= count - 1;                    /* what is 0, below it, or no number has a bit beyond 48 here */
-                bad |= (int64_t) (price_bits - low) | (int64_t) (high - price_bits);
-                lots[i] = (int64_t) count;
-                total += count;
-            }
-            for (i = start; i < stop; i++) {
-                no_side |= (int8_t) (1 - side[i]) | (int8_t) (1 + side[i]);
-                unknown |= (int8_t) (side[i] == 0);
-            }
-            sold += (uint64_t) toxmid_sold(lots + start, side + start, stop - start);
+    #if TOXMID_FOURS
+        #define TOXMID_CAST(x) ((toxmid_words) (x))
+        #define TOXMID_HALF(k, shift) { \
+            toxmid_words now_four, next_four, price_four; \
+            toxmid_reals coins_four; \
+            memcpy(&now_four, ts + i + k, 32); \
+            memcpy(&next_four, ts + i + k + 1, 32); \
+            memcpy(&price_four, price + i + k, 32); \
+            memcpy(&coins_four, coins + i + k, 32); \
+            TOXMID_COUNT(four, toxmid_words, toxmid_reals, TOXMID_CAST, next_four - now_four, price_four, coins_four, \
+                         TOXMID_CAST(sides << shift < 0), lots + i + k) \
         }
-        bought = total - sold;
+        const toxmid_four first = {56, 48, 40, 32}, second = {24, 16, 8, 0};
+        struct {toxmid_words bad, off, counts, total, sold;} four = {{0}, {0}, {0}, {0}, {0}};
+        for (; i + 8 < n; i += 8) {
+            int64_t eight;
+            memcpy(&eight, side + i, 8);
+            const toxmid_four sides = {eight, eight, eight, eight};
+            TOXMID_HALF(0, first)
+            TOXMID_HALF(4, second)
+        }
+        for (int k = 0; k < 4; k++) {
+            all.bad |= four.bad[k];
+            all.off |= four.off[k];
+            all.counts |= four.counts[k];
+            all.total += four.total[k];
+            all.sold += four.sold[k];
+        }
+    #endif
+        for (; i < n; i++)
+            TOXMID_COUNT(all, uint64_t, double, toxmid_bits, i + 1 < n ? (uint64_t) ts[i + 1] - (uint64_t) ts[i] : 0,
+                         toxmid_bits(price[i]), coins[i], (uint64_t) 0 - (uint64_t) (side[i] < 0), lots + i)
+        for (i = 0; i < n; i++) {
+            no_side |= (int8_t) (1 - side[i]) | (int8_t) (1 + side[i]);
+            unknown |= (int8_t) (side[i] == 0);
+        }
+        bought = all.total - all.sold;
         if (unknown)
             for (bought = 0, i = 0; i < n; i++)
                 bought += (uint64_t) (lots[i] & -(int64_t) (side[i] > 0));
-        sums[0] = (int64_t) total;
+        sums[0] = (int64_t) all.total;
         sums[1] = (int64_t) bought;
-        sums[2] = (int64_t) sold;
-        return bad >= 0 && no_side >= 0 && counts < (uint64_t) 1 << 49 && off <= 7;
+        sums[2] = (int64_t) all.sold;
+        return !(all.bad >> 63) && no_side >= 0 && all.counts < (uint64_t) 1 << 49 && all.off <= 7;
     }
     """
     bint count_run "toxmid_count_run"(const int64_t *ts, const double *price, const double *coins, const int8_t *side,
