@@ -13,12 +13,18 @@ import pytest
 from toxmid.durations import nanoseconds
 from toxmid.engine import Engine
 from toxmid.errors import ParameterError
-from toxmid.params import RULES, Params
+from toxmid.params import RULES, Params, _check
 
 FIELDS = {field.name: field for field in dataclasses.fields(Params)}
 DURATIONS = [name for name, field in FIELDS.items() if field.metadata["unit"] == "duration"]
 NUMBERS = [name for name, field in FIELDS.items() if isinstance(field.metadata.get("low"), float | int)]
 WHOLE = [name for name, field in FIELDS.items() if field.type == "int"]
+
+
+@pytest.mark.parametrize("field", FIELDS.values(), ids=FIELDS)
+def test_defaults_are_good(field: dataclasses.Field[Any]) -> None:
+    """They are not looked at again where nobody has changed them."""
+    _check(field.name, field.default, field.metadata, whole=field.type == "int")
 
 
 def test_every_parameter_is_described() -> None:

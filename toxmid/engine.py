@@ -57,13 +57,12 @@ def _frame(table: Words, fields: list[tuple[str, str]], names: Collection[str] |
 
 def _array(name: str, kind: str, words: Words) -> pa.Array:
     """Words of eight bytes as what they are: times, whole numbers, or numbers with holes."""
-    type_, solid = _COUNT, None
-    if kind == "f8":
-        type_, holes = _NUMBER, np.isnan(words.view(np.float64))
-        if name not in _NEVER_NULL and holes.any():
-            solid = pa.py_buffer(np.packbits(~holes, bitorder="little"))
-    elif name in _TIME_FIELDS or name in _PERHAPS_NEVER:
+    type_, solid = _NUMBER if kind == "f8" else _COUNT, None
+    if name in _TIME_FIELDS or name in _PERHAPS_NEVER:
         type_ = _TIME
+    elif kind == "f8" and name not in _NEVER_NULL:
+        holes = np.isnan(words.view(np.float64))
+        solid = pa.py_buffer(np.packbits(~holes, bitorder="little")) if holes.any() else None
     return pa.Array.from_buffers(type_, len(words), [solid, pa.py_buffer(words)])
 
 
