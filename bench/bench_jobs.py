@@ -42,7 +42,7 @@ def main() -> None:
 
 @main.command()
 @click.option("--symbols", default=6, show_default=True, help="Markets, which run beside each other.")
-@click.option("--days", default=6, show_default=True, help="Days of each, which run one after the other.")
+@click.option("--days", default=12, show_default=True, help="Days of each, which run one after the other.")
 @click.option("--rows", default=750_000, show_default=True, help="Rows of trades and quotes of a symbol-day.")
 @click.option("--repeats", default=3, show_default=True)
 @click.option("--tapes", type=click.Path(path_type=Path), help="Folder to keep the tapes in.")

@@ -1,4 +1,4 @@
-"""The core beside C, numpy and other libraries, in turns in one run: ``python compare.py [--rows N] [--rounds R]``.
+"""The core beside C, numpy and other libraries, in turns in one run: ``python compare.py [--rows N]``.
 
 What is compared is the least time of each over the rounds. The second table has ratios: of the least times and, for
 machines whose clock does not stand still, the median over the rounds of the ratio of two that ran in the same round.
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -181,6 +182,11 @@ def our_ways(n: int, loops: ctypes.CDLL) -> dict[str, tuple[int, Callable[[], ob
             core.trade(ts, price, size, side)
         return core
 
+    def loop_alone() -> object:
+        for ts, price, size, side in singles:  # noqa: B007
+            pass
+        return None
+
     few = min(n, 200_000)
     singles = list(zip(*(trades[name][:few].tolist() for name in ("ts", "price", "size", "side")), strict=True))
     state = native.state(toxmid.Engine(Params(), MARKET))
@@ -202,6 +208,7 @@ def our_ways(n: int, loops: ctypes.CDLL) -> dict[str, tuple[int, Callable[[], ob
         BOOK_METRICS: (n, lambda: engine(None, None, book, None, None, None)),
         BOOK: (n, alone),
         "one trade from Python, every metric": (few, one_by_one),
+        "the loop around it, nothing called": (few, loop_alone),
         "one trade from numba, every metric": (n, in_numba),
         "one call from numba, nothing done": (n, lambda: calls_in_numba(state, n)),
     }  # fmt: skip
@@ -237,9 +244,11 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--rows", type=int, default=10_000_000)
     arguments.add_argument("--rounds", type=int, default=7)
+    arguments.add_argument("--only", default="", help="pattern of the names of those that take part; all by default")
     given = arguments.parse_args()
     with tempfile.TemporaryDirectory() as name, peers(given.rows, Path(name)) as theirs:
         ways = our_ways(given.rows, compiled(Path(name))) | theirs
+        ways = {title: way for title, way in ways.items() if re.search(given.only, title, re.IGNORECASE)}
         took: dict[str, list[float]] = {title: [] for title in ways}
         for _ in range(given.rounds):
             for title, (_, once) in ways.items():
@@ -253,7 +262,7 @@ def main() -> None:
         print(f"| {title} | {1e3 * seconds:.4g} | {rows / seconds / 1e6:.3g} | {1e9 * seconds / rows:.3g} |")
     print("\n| so many times as fast | as | by the least | by the median of the rounds |\n|---|---|---|---|")
     for title, other in BESIDE:
-        if other in took:
+        if {title, other} <= took.keys():
             ratios = np.array(took[other]) / took[title] * ways[title][0] / ways[other][0]
             least = min(took[other]) / min(took[title]) * ways[title][0] / ways[other][0]
             print(f"| {title} | {other} | {least:.3g} | {np.median(ratios):.3g} |")
