@@ -222,11 +222,9 @@ def _with_columns(group: pl.DataFrame, schema: dict[str, pl.DataType], kind: Kin
 
 
 def _writer(file: Any, schema: pa.Schema) -> pq.ParquetWriter:
-    # A day of prices and sizes has few different ones: as words they take a byte or two, which zstd hardly makes fewer
-    # and lz4 unpacks in half the time. Times are nearly all different, but begin alike.
+    # A day of prices and sizes has few different ones, which are kept once; times are nearly all different.
     words = [name for name in schema.names if name not in ("ts", "ts_event", "id")]
-    packed = {name: "lz4" if name in words else "zstd" for name in schema.names}
-    return pq.ParquetWriter(file, schema, compression=packed, use_dictionary=words, write_page_checksum=True)
+    return pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=words, write_page_checksum=True)
 
 
 def _groups(frames: Iterator[pl.DataFrame], rows: int) -> Iterator[pl.DataFrame]:

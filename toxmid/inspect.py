@@ -412,7 +412,8 @@ def _markets(head: Head, format_: Format, kind: Kind) -> tuple[tuple[Market, ...
     for lines in format_.lines(head, kind, allow_partial=True):
         excluded.update(lines.excluded)
         if distinct is not None:
-            excluded["duplicates"] += int(seen.before(lines.frame, distinct).sum())
+            repeated = seen.before(lines.frame, distinct, within_file=not lines.unrepeated)
+            excluded["duplicates"] += int(repeated.sum())
         said = {label: pl.lit(lines.same.get(label), pl.String) for label in ("venue", "symbol")}
         said |= {label: pl.col(label).cast(pl.String) for label in said if label in lines.frame.columns}
         rows = lines.frame.select(**said, first="ts", last="ts").group_by("venue", "symbol")

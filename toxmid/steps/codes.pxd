@@ -11,13 +11,11 @@ cdef extern from *:
     #else
     #define TOXMID_WIDE
     #endif
-    /* Let a line of memory, or so many bytes, come into the cache while something else is done; `i` is a counter of the caller's. */
+    /* Let a line of memory come into the cache while something else is done. */
     #if defined(__GNUC__)
     #define toxmid_fetch(p) __builtin_prefetch(p)
-    #define TOXMID_FETCH(p, bytes) for (i = 0; i < (bytes); i += 64) toxmid_fetch((const char *) (p) + i)
     #else
     #define toxmid_fetch(p) ((void) (p))
-    #define TOXMID_FETCH(p, bytes)
     #endif
     """
     void fetch "toxmid_fetch"(const void *p) noexcept nogil
