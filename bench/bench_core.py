@@ -143,3 +143,5 @@ def test_one_trade(benchmark: Any) -> None:
             trade(*row)
 
     benchmark.pedantic(pass_over, setup=lambda: core.__init__(Params(), MARKET), rounds=10)
+
+

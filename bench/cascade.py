@@ -52,9 +52,9 @@ def table(folder: Path, *, split: bool, rivals: bool) -> tuple[pl.DataFrame, pl.
     long = pl.concat(errors)
     wide = long.pivot("coin", index=["window", "estimator"], values="ratio", maintain_order=True)
     coins = wide.columns[2:]
-    wide = wide.with_columns(median=pl.concat_list(coins).list.median(), worst=pl.max_horizontal(coins)).sort(
-        pl.col("window").replace_strict({name: i for i, name in enumerate(WINDOWS)}), "median"
-    )
+    wide = wide.with_columns(
+        median=pl.concat_list(coins).list.median(), worst=pl.max_horizontal(coins)
+    ).sort(pl.col("window").replace_strict({name: i for i, name in enumerate(WINDOWS)}), "median")
     shown = wide if rivals else wide.filter(pl.col("estimator").is_in(SHOWN))
     mid = long.filter(pl.col("estimator") == "mid").pivot("coin", index="window", values="rmse_bps")
     own = mid.with_columns(estimator=pl.lit("quoted mid, bps"), median=None, worst=None).select(wide.columns)

@@ -38,13 +38,17 @@ WINDOWS = {
 
 def weighted(bars: pl.DataFrame, asymmetry: float, volume: float, credibility: float, toxic: float) -> pl.Series:
     """The implied mid of bars made with the shipped weights, had the weights been these."""
-    gap = asymmetry * pl.col("asymmetry_bps") + volume * pl.col("volume_bps") + credibility * pl.col("credibility_bps")
+    gap = (
+        asymmetry * pl.col("asymmetry_bps") + volume * pl.col("volume_bps") + credibility * pl.col("credibility_bps")
+    )
     way = 1e4 * (pl.col("debiased_mean") / pl.col("mid")).log() - gap
     gap = gap + (toxic * (1.0 - pl.col("credibility")) * way).fill_null(0.0)
     return bars.select(pl.col("mid") * (1e-4 * gap).exp()).to_series()
 
 
-def played(inputs: Literal["quotes", "trades"], feed: Literal["full", "none"], seeds: range) -> Iterator[toxmid.Replay]:
+def played(
+    inputs: Literal["quotes", "trades"], feed: Literal["full", "none"], seeds: range
+) -> Iterator[toxmid.Replay]:
     for scenario in SCENARIOS:
         for seed in seeds:
             tape = toxmid.simulate(scenario, seed=seed)

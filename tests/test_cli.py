@@ -141,7 +141,7 @@ def test_delimited_text_is_converted_by_a_map_of_its_columns(tmp_path: Path, sam
 
 def test_a_parameter_that_is_none(trades: Path, tmp_path: Path) -> None:
     config = tmp_path / "config.toml"
-    config.write_text("[params]\nwindw = 10\n")
+    config.write_text('[params]\nwindw = 10\n')
     result = toxmid("replay", "--trades", trades, "--out", tmp_path / "out", "--config", config)
     assert result.returncode == 2
     assert "config.toml, column windw: no such parameter (expected window" in result.stderr
@@ -610,7 +610,9 @@ def test_what_comes_through_a_pipe_is_refused(tmp_path: Path) -> None:
     try:
         command = [sys.executable, "-m", "toxmid", "replay", "--trades", f"/dev/fd/{reading}"]
         command += ["--out", str(tmp_path / "out")]
-        result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, pass_fds=[reading])
+        result = subprocess.run(
+            command, capture_output=True, text=True, check=False, timeout=300, pass_fds=[reading]
+        )
     finally:
         os.close(reading)
     assert_one_line(result, "a pipe or device, not a file")

@@ -243,7 +243,9 @@ def test_patience_gets_every_byte(
     assert (tmp_path / LOCAL).read_bytes() == TAPE
 
 
-def test_silence_is_a_failure_like_others(server: Server, fetch: Callable[..., list[Fetched]], tmp_path: Path) -> None:
+def test_silence_is_a_failure_like_others(
+    server: Server, fetch: Callable[..., list[Fetched]], tmp_path: Path
+) -> None:
     server.add(DAY, TAPE, "stall", "stall")
     fetch(timeout=0.3, retries=1000)  # a slow machine is silent now and then, too
     assert (tmp_path / LOCAL).read_bytes() == TAPE

@@ -407,7 +407,9 @@ def test_reading_a_value_changes_nothing_and_tells_the_weights() -> None:
 def test_a_replay_goes_on_with_its_venues(cascade: Simulation, everything: pl.DataFrame) -> None:
     middle = cascade.start + 1000 * SECOND
     options = {"instrument": cascade.instrument, "quotes": cascade.quotes, "mark": cascade.mark}
-    first = toxmid.replay(trades=cascade.trades, reference=cascade.references, end=middle, finish=False, **options)
+    first = toxmid.replay(
+        trades=cascade.trades, reference=cascade.references, end=middle, finish=False, **options
+    )
     names = list(reversed(cascade.references))
     second = toxmid.replay(
         trades=cascade.trades, reference={name: cascade.references[name] for name in names}, start=middle,

@@ -80,16 +80,10 @@ _find_grids = click.option(
 
 
 @cli.command(short_help="Simulate a cascade, replay it, write a report.")
-@click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("toxmid-demo"), show_default=True, help="Directory to write."
-)
-@click.option(
-    "--scenario",
-    type=click.Choice(["calm", "flush", "news", "mixed", "info"]),
-    default="flush",
-    show_default=True,
-    help="What happens in the market.",
-)
+@click.option("--out", type=click.Path(path_type=Path), default=Path("toxmid-demo"), show_default=True,
+              help="Directory to write.")
+@click.option("--scenario", type=click.Choice(["calm", "flush", "news", "mixed", "info"]), default="flush",
+              show_default=True, help="What happens in the market.")
 @click.option("--seed", type=click.IntRange(min=0), default=9, show_default=True, help="Which market it happens in.")
 @_quiet
 @_verbose
@@ -137,53 +131,28 @@ def inspect(
 @click.option("--quotes", multiple=True, type=_FILES, help="Best bids and asks.")
 @click.option("--liquidations", multiple=True, type=_FILES, help="A liquidation feed.")
 @click.option("--mark", multiple=True, type=_FILES, help="Mark prices.")
-@click.option(
-    "--reference",
-    multiple=True,
-    metavar="[NAME=]PATH",
-    help="Trades of another venue of the same coin; NAME= tells several venues apart.",
-)
+@click.option("--reference", multiple=True, metavar="[NAME=]PATH",
+              help="Trades of another venue of the same coin; NAME= tells several venues apart.")
 @click.option("--open-interest", multiple=True, type=_FILES, help="Open interest.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Directory to write.")
 @click.option("--from", "start", metavar="T", help="Replay from this time on (ISO 8601, UTC).")
 @click.option("--to", "end", metavar="T", help="Replay up to, not including, this time.")
-@click.option(
-    "--state-in",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Go on from the state of an earlier replay.",
-)
-@click.option(
-    "--state-out",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Keep the state, for a replay that goes on; the last bar stays open.",
-)
-@click.option(
-    "--workers",
-    type=click.IntRange(min=1),
-    metavar="N",
-    default=1,
-    show_default=True,
-    help="More than one: files are decoded beside the computation.",
-)
-@click.option(
-    "--config",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="TOML file with tables [params] and [instrument].",
-)
+@click.option("--state-in", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help="Go on from the state of an earlier replay.")
+@click.option("--state-out", type=click.Path(dir_okay=False, path_type=Path),
+              help="Keep the state, for a replay that goes on; the last bar stays open.")
+@click.option("--workers", type=click.IntRange(min=1), metavar="N", default=1, show_default=True,
+              help="More than one: files are decoded beside the computation.")
+@click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help="TOML file with tables [params] and [instrument].")
 @_symbol
 @_formats
 @_find_grids
 @click.option("--dask", metavar="ADDRESS", help="Run the days on this Dask cluster (extra 'dask').")
-@click.option(
-    "--by-day",
-    is_flag=True,
-    help="Keep every finished day beside OUT, so that a killed run goes on there; the result is the same.",
-)
-@click.option(
-    "--coefficients",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Weights that 'toxmid fit' wrote.",
-)
+@click.option("--by-day", is_flag=True,
+              help="Keep every finished day beside OUT, so that a killed run goes on there; the result is the same.")
+@click.option("--coefficients", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help="Weights that 'toxmid fit' wrote.")
 @_sort
 @_allow_partial
 @click.option("--dry-run", is_flag=True, help="Only say what would be replayed, and how.")
@@ -330,20 +299,10 @@ def _venues(entries: Sequence[str]) -> list[str] | dict[str, list[str]]:
 
 @cli.command(short_help="Write the report of a replay.")
 @click.argument("directory", type=click.Path(path_type=Path))
-@click.option(
-    "-o",
-    "--output",
-    "path",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="File to write; report.html inside the directory when left out.",
-)
-@click.option(
-    "--evaluation",
-    "evaluations",
-    multiple=True,
-    type=click.Path(path_type=Path),
-    help="Show this evaluation too: what 'toxmid evaluate ... --out' wrote. May be repeated.",
-)
+@click.option("-o", "--output", "path", type=click.Path(dir_okay=False, path_type=Path),
+              help="File to write; report.html inside the directory when left out.")
+@click.option("--evaluation", "evaluations", multiple=True, type=click.Path(path_type=Path),
+              help="Show this evaluation too: what 'toxmid evaluate ... --out' wrote. May be repeated.")
 @_verbose
 def report(directory: Path, path: Path | None, evaluations: Sequence[Path], verbose: bool) -> None:
     """Write the report of a replay: one HTML file that needs nothing else."""
@@ -376,19 +335,15 @@ def impact(directory: Path, bar: str, as_json: bool, verbose: bool) -> None:
 @click.option("--trades", multiple=True, required=True, type=_FILES, help="Files, globs or directories of trades.")
 @click.option("--quotes", multiple=True, required=True, type=_FILES, help="Best bids and asks.")
 @click.option("--liquidations", multiple=True, type=_FILES, help="A liquidation feed: forced trades against the rest.")
-@click.option(
-    "--horizon",
-    "horizons",
-    multiple=True,
-    default=("1s", "5s", "30s", "60s", "300s"),
-    show_default=True,
-    help="Time after the trade. May be repeated.",
-)
+@click.option("--horizon", "horizons", multiple=True, default=("1s", "5s", "30s", "60s", "300s"), show_default=True,
+              help="Time after the trade. May be repeated.")
 @_reading
 @_formats
 @_json
 @_verbose
-def markouts(horizons: Sequence[str], formats: Sequence[str], as_json: bool, verbose: bool, **options: Any) -> None:
+def markouts(
+    horizons: Sequence[str], formats: Sequence[str], as_json: bool, verbose: bool, **options: Any
+) -> None:
     """What the mid did after taker orders, by side and horizon: the taker's gain, the maker's loss."""
     from toxmid.markouts import markouts as curves
     from toxmid.merging import formats_by_input
@@ -407,13 +362,8 @@ def markouts(horizons: Sequence[str], formats: Sequence[str], as_json: bool, ver
 
 @cli.command(short_help="What half a spread is made of.")
 @click.option("--trades", multiple=True, required=True, type=_FILES, help="Files, globs or directories of trades.")
-@click.option(
-    "--model",
-    type=click.Choice(["mrr", "glosten-harris"]),
-    default="mrr",
-    show_default=True,
-    help="By the side of orders alone, or by side and size.",
-)
+@click.option("--model", type=click.Choice(["mrr", "glosten-harris"]), default="mrr", show_default=True,
+              help="By the side of orders alone, or by side and size.")
 @_reading
 @_format
 @_json
@@ -447,19 +397,15 @@ def hawkes(
     del verbose
     reading = _reading_options(options)
     feed = read_liquidations(list(liquidations), format=format, **reading)
-    _show_estimates(fit_process(feed, exponentials=exponentials, start=reading["start"], end=reading["end"]), as_json)
+    _show_estimates(
+        fit_process(feed, exponentials=exponentials, start=reading["start"], end=reading["end"]), as_json
+    )
 
 
 @cli.command(short_help="Learn the weights of the implied mid.")
 @click.argument("directories", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option(
-    "-o",
-    "--output",
-    "path",
-    required=True,
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="File of coefficients to write.",
-)
+@click.option("-o", "--output", "path", required=True, type=click.Path(dir_okay=False, path_type=Path),
+              help="File of coefficients to write.")
 @click.option("--horizon", default="300s", show_default=True, help="How much later the mid is taken to be right.")
 @click.option("--averaging", default="60s", show_default=True, help="Time around that moment to average the mid over.")
 @click.option("--apart", is_flag=True, help="Events of several replays at one time have nothing to do with each other.")
@@ -496,18 +442,14 @@ def fit(
 @cli.command(short_help="Write tapes as canonical Parquet.")
 @click.argument("files", nargs=-1, required=True, type=_FILES)
 @click.option("--kind", required=True, type=click.Choice(KINDS), help="What to read from the files.")
-@click.option(
-    "-o",
-    "--output",
-    "path",
-    required=True,
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Parquet file to write.",
-)
+@click.option("-o", "--output", "path", required=True, type=click.Path(dir_okay=False, path_type=Path),
+              help="Parquet file to write.")
 @_reading
 @_format
 @_verbose
-def convert(files: Sequence[str], kind: Any, format: str | None, path: Path, verbose: bool, **options: Any) -> None:
+def convert(
+    files: Sequence[str], kind: Any, format: str | None, path: Path, verbose: bool, **options: Any
+) -> None:
     """Write tapes as canonical Parquet: sorted, compressed, in row groups sized for replay."""
     from toxmid.convert import convert as write
 
@@ -538,16 +480,11 @@ def _days(command: Any) -> Any:
 
 @fetch.command()
 @click.option("--market", type=click.Choice(["spot", "um", "cm"]), required=True, help="Spot, USD-M, COIN-M.")
-@click.option(
-    "--kind",
-    required=True,
-    help="aggTrades, trades; of futures bookTicker, bookDepth, metrics, fundingRate; of COIN-M liquidationSnapshot.",
-)
-@click.option(
-    "--period",
-    type=click.Choice(["daily", "monthly"]),
-    help="Files by day or by month; by day when left out, if they are there so.",
-)
+@click.option("--kind", required=True,
+              help="aggTrades, trades; of futures bookTicker, bookDepth, metrics, fundingRate; of COIN-M "
+              "liquidationSnapshot.")
+@click.option("--period", type=click.Choice(["daily", "monthly"]),
+              help="Files by day or by month; by day when left out, if they are there so.")
 @_days
 @_quiet
 @_verbose
@@ -592,7 +529,9 @@ def tardis(
     from toxmid.fetch import fetch_tardis
 
     del verbose
-    fetched = fetch_tardis(out, exchange=exchange, data_types=list(types), symbols=list(symbols), start=start, end=end)
+    fetched = fetch_tardis(
+        out, exchange=exchange, data_types=list(types), symbols=list(symbols), start=start, end=end
+    )
     _show_fetched(fetched)
 
 
@@ -601,11 +540,8 @@ def tardis(
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="Directory to write.")
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", default=1, show_default=True, help="Processes.")
 @click.option("--dask", metavar="ADDRESS", help="Run on this Dask cluster instead (extra 'dask').")
-@click.option(
-    "--config",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="TOML file with tables [params] and [instrument].",
-)
+@click.option("--config", type=click.Path(exists=True, dir_okay=False, path_type=Path),
+              help="TOML file with tables [params] and [instrument].")
 @_from
 @_to
 @_symbol
@@ -680,30 +616,14 @@ def _tell(evaluation: Any, out: Path | None, html: Path | None) -> None:
 
 @evaluate.command()
 @click.option("--seeds", default="100000:100050", show_default=True, metavar="A:B", help="Seeds from A to before B.")
-@click.option(
-    "--scenario",
-    "scenarios",
-    multiple=True,
-    type=click.Choice(["calm", "flush", "news", "mixed", "info"]),
-    help="What happens in the markets; all when left out. May be repeated.",
-)
-@click.option(
-    "--inputs",
-    multiple=True,
-    default=["quotes+liquidations"],
-    show_default=True,
-    metavar="WORDS",
-    help="What the estimators get beside trades, joined by '+': quotes, book, liquidations or throttled (one "
-    "record per second), mark, and other venues of the coin: clean, mixed, toxic. Given several times, or as "
-    "'ladder': a table of what every further input is worth.",
-)
-@click.option(
-    "--book",
-    type=click.Choice(["shallow", "deep", "sym"]),
-    default="shallow",
-    show_default=True,
-    help="What a sweep leaves behind: little, a hole that stays, or makers who pull both sides.",
-)
+@click.option("--scenario", "scenarios", multiple=True, type=click.Choice(["calm", "flush", "news", "mixed", "info"]),
+              help="What happens in the markets; all when left out. May be repeated.")
+@click.option("--inputs", multiple=True, default=["quotes+liquidations"], show_default=True, metavar="WORDS",
+              help="What the estimators get beside trades, joined by '+': quotes, book, liquidations or throttled (one "
+              "record per second), mark, and other venues of the coin: clean, mixed, toxic. Given several times, or as "
+              "'ladder': a table of what every further input is worth.")
+@click.option("--book", type=click.Choice(["shallow", "deep", "sym"]), default="shallow", show_default=True,
+              help="What a sweep leaves behind: little, a hole that stays, or makers who pull both sides.")
 @click.option("--workers", type=click.IntRange(min=1), metavar="N", default=1, show_default=True, help="Processes.")
 @_configured
 @_saved
@@ -748,25 +668,17 @@ def simulated(
 @evaluate.command()
 @click.option("--trades", multiple=True, required=True, type=_FILES, help="The tape to judge on.")
 @click.option("--truth", multiple=True, required=True, type=_FILES, help="Trades of the venue that serves as truth.")
-@click.option(
-    "--window", "windows", multiple=True, required=True, metavar="NAME=FROM/TO", help="What to judge. May be repeated."
-)
+@click.option("--window", "windows", multiple=True, required=True, metavar="NAME=FROM/TO",
+              help="What to judge. May be repeated.")
 @click.option("--basis", required=True, metavar="FROM/TO", help="A calm time, for the basis between the venues.")
 @click.option("--quotes", multiple=True, type=_FILES, help="Best bids and asks of the tape's market.")
 @click.option("--book", multiple=True, type=_FILES, help="L2 book updates or snapshots of it.")
 @click.option("--liquidations", multiple=True, type=_FILES, help="Its liquidation feed.")
 @click.option("--mark", multiple=True, type=_FILES, help="Its mark prices.")
-@click.option(
-    "--reference",
-    multiple=True,
-    metavar="[NAME=]PATH",
-    help="Trades of yet another venue, for the estimator; NAME= tells several venues apart.",
-)
-@click.option(
-    "--split-reference",
-    is_flag=True,
-    help="Every second trade of the truth's venue is a reference for the estimator; the others are truth.",
-)
+@click.option("--reference", multiple=True, metavar="[NAME=]PATH",
+              help="Trades of yet another venue, for the estimator; NAME= tells several venues apart.")
+@click.option("--split-reference", is_flag=True,
+              help="Every second trade of the truth's venue is a reference for the estimator; the others are truth.")
 @_symbol
 @_formats
 @_find_grids
@@ -812,20 +724,11 @@ def referenced(
 
 @evaluate.command(short_help="On real tapes, by what the quoted mid did later.")
 @click.argument("directories", nargs=-1, required=True, type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.option(
-    "--horizon",
-    "horizons",
-    multiple=True,
-    type=float,
-    default=[60, 300, 1800],
-    show_default=True,
-    metavar="SECONDS",
-    help="How much later. May be repeated.",
-)
+@click.option("--horizon", "horizons", multiple=True, type=float, default=[60, 300, 1800], show_default=True,
+              metavar="SECONDS", help="How much later. May be repeated.")
 @click.option("--step", default="5s", show_default=True, help="Distance of the rows that are used.")
-@click.option(
-    "--placebos", is_flag=True, help="Replay the files again with liquidations moved; they must lie where they lay."
-)
+@click.option("--placebos", is_flag=True,
+              help="Replay the files again with liquidations moved; they must lie where they lay.")
 @_formats
 @_saved
 @_page

@@ -151,12 +151,8 @@ BUCKETS: Final[tuple[Column, ...]] = (
 
 # One row per closed episode, in the order in which they closed.
 EVENTS: Final[tuple[Column, ...]] = (
-    Column(
-        "kind",
-        "",
-        "widening (cumulated excess of spread_z), sweep, vacuum or liquidation_cascade",
-        "10.1093/biomet/41.1-2.100",
-    ),
+    Column("kind", "", "widening (cumulated excess of spread_z), sweep, vacuum or liquidation_cascade",
+           "10.1093/biomet/41.1-2.100"),
     Column("ts_start", "UTC", "the last quiet second before it"),
     Column("ts_end", "UTC", "the last second of it"),
     Column("ts_known", "UTC", "when it was known to be over"),
@@ -171,18 +167,10 @@ EVENTS: Final[tuple[Column, ...]] = (
     Column("mid_before", "quote currency", "at ts_start"),
     Column("mid_after", "quote currency", "at ts_known"),
     Column("peak", "", "largest value of what triggers the kind: z, calm sigmas, or normal volumes"),
-    Column(
-        "depth_share",
-        "1",
-        "|net taker flow| over the depth within Params.depth_bps on the side that was hit, as "
-        "it stood before; null without a book",
-    ),
+    Column("depth_share", "1", "|net taker flow| over the depth within Params.depth_bps on the side that was hit, as "
+           "it stood before; null without a book"),
     Column("cancelled_share", "0 to 1", "of the depth that went from that side: cancelled, not traded"),
     Column("gap", "flag", "nothing traded at all"),
-    Column(
-        "ts_tightened",
-        "UTC",
-        "of a widening: the first second from which the spread stayed narrow (z within "
-        "Params.widening_drift) until ts_known; ts_end is where its cumulated excess was gone",
-    ),
+    Column("ts_tightened", "UTC", "of a widening: the first second from which the spread stayed narrow (z within "
+           "Params.widening_drift) until ts_known; ts_end is where its cumulated excess was gone"),
 )

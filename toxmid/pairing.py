@@ -189,7 +189,10 @@ def pair_files(
     every = list(dict.fromkeys(path for _, files in paths for path in files))
     search = _Search(symbol, keep_bad, allow_partial, every)
     found = [
-        file for kinds, files in paths for path in files for file in _looks(path, _choices(kinds, formats), search)
+        file
+        for kinds, files in paths
+        for path in files
+        for file in _looks(path, _choices(kinds, formats), search)
     ]
     if not found:
         raise FileError("none of the files holds what was asked for", expected=", ".join(wanted))
@@ -431,7 +434,9 @@ def _jobs(files: Sequence[_Found]) -> list[Job]:
 def _join_undated(groups: dict[str, list[_Found]]) -> None:
     """Files without a date in their names may go on for days. One that makes no job by itself, as the liquidations of a
     recorder that began a day after its trades, joins the files of this kind that began last before it, or next."""
-    undated = {label: all(date_in_name(file.path) is None for file in files) for label, files in sorted(groups.items())}
+    undated = {
+        label: all(date_in_name(file.path) is None for file in files) for label, files in sorted(groups.items())
+    }
     starting = {label: any(_STARTING_KINDS & set(file.kinds) for file in groups[label]) for label in undated}
     hosts = [label for label in undated if undated[label] and starting[label]]
     for label in [label for label in undated if undated[label] and not starting[label]]:

@@ -295,7 +295,6 @@ class StateSpace:
         observations = sum(int(np.isfinite(tape.y).sum()) for tape in arrays)
         if observations < _FEWEST_BARS:
             raise NotEnoughDataError("too few bars with a mid", found=observations, expected=f"{_FEWEST_BARS} or more")
-
         def cost(free: _Floats) -> float:
             theta = _theta(_natural(free), seconds)
             return -sum(float(tape.filter(theta)[2].sum()) for tape in arrays) / observations
@@ -377,9 +376,9 @@ class StateSpaceResult:
         if self.depth == "touch" and "bid_size" not in frame.columns:
             raise DataError("the fit measures flow in sizes at the touch", column="bid_size", expected="sizes in bars")
         mean, variance, _ = _Tape.of(frame, self.depth).filter(_theta(self.params, self.bar_seconds))
-        return pl.DataFrame({"ts": frame["ts"], "implied_mid": np.exp(mean / _BPS), "variance": variance}).with_columns(
-            pl.col("implied_mid", "variance").fill_nan(None)
-        )
+        return pl.DataFrame(
+            {"ts": frame["ts"], "implied_mid": np.exp(mean / _BPS), "variance": variance}
+        ).with_columns(pl.col("implied_mid", "variance").fill_nan(None))
 
     def summary(self) -> str:
         """A page of text: the fit and every parameter with its unit."""

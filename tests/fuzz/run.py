@@ -65,7 +65,9 @@ def _functions() -> Iterator[FunctionType]:
             continue
         for thing in list(vars(module).values()):
             members = vars(thing).values() if isinstance(thing, type) else (thing,)
-            yield from (member for member in members if isinstance(member, FunctionType) and member.__module__ == name)
+            yield from (
+                member for member in members if isinstance(member, FunctionType) and member.__module__ == name
+            )
 
 
 def guided(target: Callable[[Random, Path], str], arguments: list[str]) -> None:

@@ -128,7 +128,7 @@ def test_other_arrays(save, write):
         (b"False", b"Fal e"),
         (b"'ev'", b"[ev "),
         (b"'<u8'", b"'<q8'"),
-        (b"'<u8'", b'<u8"""'),
+        (b"'<u8'", b"<u8\"\"\""),
         (b"'<u8'", b"\x00\xff<u8"),
         (b"(1,)", b"(1,'"),
         (b"(1,)", b"(-1)"),

@@ -100,7 +100,9 @@ def combine(clusters: Sequence[Moments], names: Sequence[str], *, group: Mapping
         }
         for i, name in enumerate(names)
     ]
-    return pl.DataFrame(rows, infer_schema_length=None).with_columns(pl.col(*_NOTHING).cast(pl.Float64).fill_nan(None))
+    return pl.DataFrame(rows, infer_schema_length=None).with_columns(
+        pl.col(*_NOTHING).cast(pl.Float64).fill_nan(None)
+    )
 
 
 def _row(i: int, total: Moments, b: _Floats, covariance: _Floats, clusters: int) -> dict[str, float]:

@@ -92,7 +92,9 @@ def _manifest(parts: Sequence[Replay], counts: dict[str, Any]) -> dict[str, Any]
     return {
         **{name: value for name, value in first.items() if name not in ("state", "rows")},
         **ended,
-        "inputs": sorted(inputs, key=lambda entry: (order.index(entry["kind"]), venues.index(entry.get("venue")))),
+        "inputs": sorted(
+            inputs, key=lambda entry: (order.index(entry["kind"]), venues.index(entry.get("venue")))
+        ),
         "request": {**first["request"], "finish": last["request"]["finish"], "silent_feed": None},
         "counts": counts,
     }

@@ -42,7 +42,9 @@ def _payload(**fields: Any) -> pl.Struct:
 _ORDER: Final = pl.Struct({"s": _TEXT, "S": _TEXT, "ap": _TEXT, "z": _TEXT, "X": _TEXT, "T": _INT})
 _DEPTH: Final = pl.Struct(
     {
-        "data": pl.Struct({"s": _TEXT, "b": LEVELS, "a": LEVELS} | dict.fromkeys(("T", "E", "U", "u", "pu"), _INT)),
+        "data": pl.Struct(
+            {"s": _TEXT, "b": LEVELS, "a": LEVELS} | dict.fromkeys(("T", "E", "U", "u", "pu"), _INT)
+        ),
         "lastUpdateId": _INT,
         "symbol": _TEXT,
         "T": _INT,
