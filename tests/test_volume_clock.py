@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from scipy import integrate, stats
 
 from toxmid import _core
 from toxmid.engine import Engine, buckets_frame
-from toxmid.errors import DataError, ParameterError
+from toxmid.errors import DataError, ParameterError, TapeWarning
 from toxmid.instrument import Instrument
 from toxmid.params import Params
 from toxmid.readers import read_trades
@@ -182,6 +183,8 @@ def test_rank_of_values_that_come_and_go() -> None:
 # What no trade may have, and what lies at the bounds of it: of prices, and of sizes on a grid of a tenth.
 ODD_PRICES = [np.nan, 0.0, -0.0, -1.0, np.inf, -np.inf, 1e-15, 9e-16, 1e15, 1.1e15]
 ODD_PRICES += [-1e-310, -1e-15, -1e15, -1e300, 5e-324]
+# ... and at the bounds of what runs take.
+ODD_PRICES += [1e-12, 2.0**-32, np.nextafter(2.0**-32, 0), 2.0**32, np.nextafter(2.0**32, 0), 5e9]
 ODD_SIZES = [np.nan, 0.0, -0.0, -3.0, np.inf, -np.inf, -1e-310, 1e17, 2e18, 1e300, 0.123, 1 / 3]
 # Off the grid by some last bits of a double, which is dust of arithmetic, or by more than that.
 DUST = [12.3 * (1 + k * 2.0**-52) for k in (-12, -6, -5, -4, -3, 3, 4, 5, 6, 12)]
@@ -196,7 +199,9 @@ def same_in_runs_and_one_by_one(tape: pl.DataFrame, bucket: float | None, lot: f
     counts = engine.tally()
     assert clock.used == counts["used"]["trades"]
     assert clock.rejected == sum(counts["rejected"]["trades"].values())
-    runs = vpin(tape, bucket_volume=bucket, window=5, instrument=instrument)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TapeWarning)
+        runs = vpin(tape, bucket_volume=bucket, window=5, instrument=instrument)
     assert runs.equals(engine.take_buckets().select(runs.columns), null_equal=True)
 
 
@@ -233,6 +238,28 @@ def test_one_odd_trade_in_a_run(column: str, odd: float) -> None:
     rows = {"ts": START + np.arange(n) * SECOND, "price": np.full(n, 100.0), "size": np.full(n, 12.3)}
     rows[column][300] = odd
     same_in_runs_and_one_by_one(pl.DataFrame({**rows, "side": np.int8(1)}), 1e5)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.sampled_from([1.0, 0.1, 0.001, 1e-8, 0.005, 0.025, 0.3, 0.7, 3.0, 1000.0]),
+    st.lists(st.tuples(st.integers(1, 2**40), st.integers(-15, 15)), min_size=1, max_size=4),
+)
+def test_dust_of_sizes_on_any_grid(lot: float, odd: list[tuple[int, int]]) -> None:
+    """What a run takes for dust, single steps take for dust."""
+    size = np.full(600, 7 * lot)
+    for row, (lots, ulps) in enumerate(odd, 301):
+        size[row] = lots * lot * (1 + ulps * 2.0**-52)
+    rows = {"ts": START + np.arange(600) * SECOND, "price": 100.0, "size": size, "side": np.int8(1)}
+    same_in_runs_and_one_by_one(pl.DataFrame(rows), 2.0**22 * lot, lot=lot)
+    same_in_runs_and_one_by_one(pl.DataFrame(rows), 2.0**22 * lot)
+
+
+def test_trades_that_are_none_are_told() -> None:
+    rows = [(0, 1.0, 1.0, 1), (1, np.nan, 1.0, 1), (2, 1.0, -1.0, 1), (3, 1.0, 1.0, 1)]
+    with pytest.warns(TapeWarning, match="2 of 4 trades have no positive price or size"):
+        buckets = vpin(trade_table(rows), bucket_volume=1.0)
+    assert buckets.height == 2
 
 
 @pytest.mark.parametrize("odd", [4e13, 6e13, 9e13, 1e14, 1.1e14, 9e14, 2e15])

@@ -48,7 +48,9 @@ class BucketCore:
     def rejected(self) -> int: ...  # rows
     def __new__(cls, params: Params, instrument: Instrument) -> Self: ...
     def run(self, trades: _Columns) -> None: ...
-    def drain_buckets(self) -> bytes: ...  # rows of BUCKET_FIELDS
+    @property
+    def buckets_waiting(self) -> int: ...  # rows that `drain_buckets_into` takes
+    def drain_buckets_into(self, columns: npt.NDArray[np.int64]) -> None: ...  # (fields, buckets_waiting)
 
 @final
 class BookCore:

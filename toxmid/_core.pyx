@@ -41,7 +41,7 @@ from toxmid.steps.kyle cimport kyle_init
 from toxmid.steps.machine cimport (BarRow, Machine, Past, _close_step, _settle, machine_book, machine_finish,
                                    machine_book_rows, machine_counted_trade, machine_liquidation, machine_mark,
                                    machine_open_interest, machine_quote, machine_reference, machine_trade)
-from toxmid.steps.lots cimport RUN, Lots, Run, lots_countable, lots_of, lots_of_run, lots_per_coin, lots_took, run_take
+from toxmid.steps.lots cimport RUN, Lots, Run, lots_countable, lots_of, lots_of_run, lots_per_coin, lots_took, run_spell, run_take_one
 from toxmid.steps.memory cimport Block, block_reserve
 from toxmid.steps.starts cimport starts_clock, starts_count, starts_refine, starts_set_lots, starts_take
 from toxmid.steps.touch cimport touch_init
@@ -139,7 +139,7 @@ cdef int _turn(const int64_t[:, ::1] rows, int64_t[:, ::1] columns) except -1:
     from it columns are written a stretch at a time, four of them abreast."""
     cdef Py_ssize_t n = rows.shape[0], width = rows.shape[1], begin, count, first, last, start, stop, row, field
     cdef int64_t *tile
-    if columns.shape[0] != width or columns.shape[1] != n:
+    if columns.shape[0] > width or columns.shape[1] != n:
         raise ValueError("columns for other rows")
     tile = <int64_t *> malloc(256 * width * 8)
     if tile == NULL:
@@ -148,8 +148,8 @@ cdef int _turn(const int64_t[:, ::1] rows, int64_t[:, ::1] columns) except -1:
         for begin in range(0, n, 256):
             count = min(n - begin, 256)
             memcpy(tile, &rows[begin, 0], count * width * 8)
-            for first in range(0, width, 4):
-                last = min(first + 4, width)
+            for first in range(0, columns.shape[0], 4):
+                last = min(first + 4, columns.shape[0])
                 for start in range(0, count, 8):            # words of a line of the cache
                     stop = min(start + 8, count)
                     for field in range(first, last):
@@ -162,7 +162,8 @@ cdef int _turn(const int64_t[:, ::1] rows, int64_t[:, ::1] columns) except -1:
 def turn(const int64_t[:, ::1] rows, int64_t[:, ::1] columns):
     """turn(rows, columns)
 
-    Write a table of rows, fields of eight bytes, into `columns`, an array of shape (fields, rows).
+    Write a table of rows, fields of eight bytes, into `columns`, an array of shape (fields, rows): as many of the fields, from
+    the first, as it has room for.
     """
     _turn(rows, columns)
 
@@ -525,6 +526,7 @@ cdef struct Tape:               # columns of trades or of quotes
     int64_t looked              # trades: rows before this one were looked at,
     int64_t first, counted      # and of them those from `first` to before `counted` stand as lots in
     Run run
+    int64_t run_lots[RUN]
 
 
 cdef void _tape_init(Tape *tape, Columns t) except *:
@@ -549,7 +551,9 @@ cdef int _count_trades(const Machine *m, Tape *t) noexcept nogil:
     t.looked = i + n
     t.first = t.counted = i
     if (t.side != NULL and t.lots == NULL and m.started
-            and lots_of_run(&m.lots, m.now, &t.ts[i], &t.a[i], &t.b[i], &t.side[i], n, &t.run) and in_our_years(t.ts[i + n - 1])):
+            and lots_of_run(&m.lots, m.now, &t.ts[i], &t.a[i], &t.b[i], &t.side[i], t.n - i, &t.run)
+            and in_our_years(t.ts[i + n - 1])):
+        run_spell(&t.run, t.run_lots)
         t.counted = i + n
     return 0
 
@@ -560,7 +564,7 @@ cdef inline int _take_trade(Machine *m, Tape *t) noexcept nogil:
         _count_trades(m, t)
     t.i += 1
     if i < t.counted:
-        return machine_counted_trade(m, t.ts[i], t.a[i], t.b[i], t.side[i], t.run.lots[i - t.first])
+        return machine_counted_trade(m, t.ts[i], t.a[i], t.b[i], t.side[i], t.run_lots[i - t.first])
     return machine_trade(m, t.ts[i], t.a[i], t.b[i], t.side[i] if t.side != NULL else 0, t.lots[i] if t.lots != NULL else 0)
 
 
@@ -713,43 +717,39 @@ cdef class BucketCore:
         """
         cdef Columns t = Columns(trades, ("price", "size"))
         cdef Run run
-        cdef int64_t n
         cdef int code = 0
         with nogil:
             while t.i < t.n and code >= 0:
-                n = t.n - t.i if t.n - t.i < RUN else RUN
-                if self._counts(t, n, &run):
-                    code = self._pour_run(t, n, &run)
+                if self._counts(t, &run):
+                    code = self._pour_run(t, &run)
                 else:
-                    code = self._step_through(t, n)
+                    code = self._step_through(t, t.n - t.i if t.n - t.i < RUN else RUN)
         if code < 0:
             raise _error(code, TRADE, t.i - 1, t.ts[t.i - 1], self.now, t.side[t.i - 1] if t.has_side else None)
 
-    cdef bint _counts(self, Columns t, int64_t n, Run *run) noexcept nogil:
-        """Count the next n trades; False where sums cannot tell what is in them. (Times rise through a run that counts, so its
+    cdef bint _counts(self, Columns t, Run *run) noexcept nogil:
+        """Count the next trades; False where sums cannot tell what is in them. (Times rise through a run that counts, so its
         last one speaks for all.)"""
         return (t.has_side and not self.bulk.on and not self.later.used and clock_takes_runs(&self.clock)
-                and lots_of_run(&self.lots, self.now, &t.ts[t.i], &t.a[t.i], &t.b[t.i], &t.side[t.i], n, run)
-                and in_our_years(t.ts[t.i + n - 1]) and clock_in_day(&self.clock, t.ts[t.i + n - 1]))
+                and lots_of_run(&self.lots, self.now, &t.ts[t.i], &t.a[t.i], &t.b[t.i], &t.side[t.i], t.n - t.i, run)
+                and in_our_years(t.ts[t.i + run.n - 1]) and clock_in_day(&self.clock, t.ts[t.i + run.n - 1]))
 
-    cdef int _pour_run(self, Columns t, int64_t n, Run *run) noexcept nogil:
-        """Take n trades that count: by their sums while they only fill the open bucket, by `_step` where they close or open
+    cdef int _pour_run(self, Columns t, Run *run) noexcept nogil:
+        """Take a run of trades that count: by their sums while they only fill the open bucket, by `_step` where they close or open
         one."""
-        cdef const int8_t *side = &t.side[t.i]
         cdef const int64_t *ts = &t.ts[t.i]
-        cdef int64_t before, lots
+        cdef int64_t before
         cdef int code = 0
-        while run.taken < n and code >= 0:
+        while run.taken < run.n and code >= 0:
             before = run.taken
             if clock_takes_runs(&self.clock):
-                lots_took(&self.lots, clock_pour_run(&self.clock, run, side, n))
+                lots_took(&self.lots, clock_pour_run(&self.clock, run))
                 self.used += run.taken - before
                 t.i += run.taken - before
                 if run.taken > before:
                     self.now = ts[run.taken - 1]
-            if run.taken < n:
-                lots = run.lots[run.taken]
-                run_take(run, 1, lots, lots if side[run.taken] > 0 else 0, lots if side[run.taken] < 0 else 0)
+            if run.taken < run.n:
+                run_take_one(run)
                 code = self._step_through(t, 1)
         return code
 
@@ -763,12 +763,18 @@ cdef class BucketCore:
             n -= 1
         return code
 
-    def drain_buckets(self):
-        """drain_buckets()
+    @property
+    def buckets_waiting(self):
+        """Buckets closed since the last call that took them."""
+        return self.clock.rows.used // <int64_t> sizeof(BucketRow)
 
-        Bytes of the buckets closed since the last call, rows of `BUCKET_FIELDS`.
+    def drain_buckets_into(self, int64_t[:, ::1] columns):
+        """drain_buckets_into(columns)
+
+        Write the buckets closed since the last call into `columns`, an array of shape (fields, buckets_waiting): as many of
+        `BUCKET_FIELDS`, from the first, as it has room for.
         """
-        return _drain(&self.clock.rows)
+        _drain_into(&self.clock.rows, sizeof(BucketRow) // 8, columns)
 
 
 # --- the book alone --------------------------------------------------------------------------------------------------

@@ -40,6 +40,7 @@ _PERHAPS_NEVER = ("ts_tightened",)  # times that the core writes as 0 where ther
 _NEVER: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _FLAGS = ("gap",)
 _RANGE = ("vpin_lo", "vpin_hi")
+_CLOCK_FIELDS: Final = [name for name, _ in _core.BUCKET_FIELDS].index(_RANGE[0])  # what a volume clock alone knows
 # Where nothing is known yet, sums are sums of nothing and stay 0; everything else is null.
 _NEVER_NULL = ("buy_volume", "sell_volume", "unknown_volume", "volume")
 
@@ -100,10 +101,17 @@ def _bars(table: Words, ranged: bool) -> pl.DataFrame:
     return _named(_frame(table, _core.BAR_FIELDS, _names(_core.BAR_FIELDS, ranged)), "regime", _core.REGIME_NAMES)
 
 
-def buckets_frame(rows: bytes, names: Collection[str] | None = None, *, ranged: bool = False) -> pl.DataFrame:
-    """Closed volume buckets as the core wrote them: every column, or those named; `ranged`: with the range of VPIN."""
-    table = _turned(rows, len(_core.BUCKET_FIELDS))
-    return _frame(table, _core.BUCKET_FIELDS, names or _names(_core.BUCKET_FIELDS, ranged))
+def buckets_frame(rows: bytes, *, ranged: bool = False) -> pl.DataFrame:
+    """Closed volume buckets as the core wrote them; `ranged`: with the range of VPIN over several starts."""
+    return _frame(_turned(rows, len(_core.BUCKET_FIELDS)), _core.BUCKET_FIELDS, _names(_core.BUCKET_FIELDS, ranged))
+
+
+def buckets_of(clock: _core.BucketCore, *, ranged: bool) -> pl.DataFrame:
+    """What a volume clock alone tells of the buckets that have closed: the first columns of `buckets_frame`."""
+    fields = _core.BUCKET_FIELDS[: _CLOCK_FIELDS + (len(_RANGE) if ranged else 0)]
+    table = np.empty((len(fields), clock.buckets_waiting), np.int64)
+    clock.drain_buckets_into(table)
+    return _frame(table, fields)
 
 
 def events_frame(rows: bytes) -> pl.DataFrame:

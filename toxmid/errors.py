@@ -102,3 +102,7 @@ class ParameterError(ToxmidError, ValueError):
 
 class NotEnoughDataError(ToxmidError, ValueError):
     """The tape is too short or too empty for what was asked."""
+
+
+class TapeWarning(UserWarning):
+    """Something about a tape that a person should know, though it could be used."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any, Final, Literal, cast, get_args
 
 import polars as pl
 
 from toxmid import _core, schema
-from toxmid.engine import buckets_frame
-from toxmid.errors import ParameterError
+from toxmid.engine import buckets_of
+from toxmid.errors import ParameterError, TapeWarning
 from toxmid.instrument import Instrument
 from toxmid.params import Params
 from toxmid.spreads import Rule
@@ -21,18 +22,6 @@ __all__ = ["vpin"]
 Convention = Literal["causal", "pinstimation"]
 
 _MOST_OFFSETS: Final = 1000
-_COLUMNS = (
-    "bucket",
-    "ts_open",
-    "ts_close",
-    "volume",
-    "buy_volume",
-    "sell_volume",
-    "unknown_volume",
-    "imbalance",
-    "vpin",
-    "vpin_rank",
-)
 
 
 def vpin(
@@ -105,6 +94,11 @@ def vpin(
     ParameterError
         A parameter outside its range.
 
+    Warns
+    -----
+    TapeWarning
+        So many trades were left out, for they have no positive price or size.
+
     Notes
     -----
     All counting is in whole lots, so that buckets are full exactly. Levels are not comparable across classifications
@@ -158,7 +152,10 @@ def vpin(
     tape = _signed(trades, quotes, classify, instrument)
     clock = _core.BucketCore(params, instrument or found_instrument(tape))
     clock.run(schema.columns(tape, "trades"))
-    return buckets_frame(clock.drain_buckets(), _COLUMNS if offsets == 1 else (*_COLUMNS, "vpin_lo", "vpin_hi"))
+    if clock.rejected:
+        left_out = f"{clock.rejected:,} of {tape.height:,} trades have no positive price or size that can be counted"
+        warnings.warn(f"{left_out}, and are left out", TapeWarning, stacklevel=2)
+    return buckets_of(clock, ranged=offsets > 1)
 
 
 def _check_offsets(offsets: int, convention: str) -> None:

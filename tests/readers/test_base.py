@@ -9,10 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from toxmid.errors import DataError, FileError
+from toxmid.errors import DataError, FileError, TapeWarning
 from toxmid.readers import files as files_module
 from toxmid.readers import open_tape, read_trades
-from toxmid.readers.files import TapeWarning
 
 from .conftest import HEADER, T0, trade, trades
 

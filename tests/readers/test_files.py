@@ -20,9 +20,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from toxmid.errors import FileError
+from toxmid.errors import FileError, TapeWarning
 from toxmid.readers import files
-from toxmid.readers.files import TapeWarning, ahead, blocks, fingerprint, read_head
+from toxmid.readers.files import ahead, blocks, fingerprint, read_head
 
 TEXT = b"".join(b"%d,%d\n" % (i, i * i) for i in range(5000))
 

@@ -11,11 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from toxmid.convert import convert
-from toxmid.errors import DataError, FileError
+from toxmid.errors import DataError, FileError, TapeWarning
 from toxmid.instrument import Instrument
 from toxmid.readers import open_tape, read_book, read_liquidations, read_trades, recognise
 from toxmid.readers import tables as tables_module
-from toxmid.readers.files import TapeWarning, read_head
+from toxmid.readers.files import read_head
 from toxmid.schema import KINDS, TABLES, canonical, empty
 
 NS = 1_760_054_400_000_000_000

@@ -21,7 +21,7 @@ from typing import Final, TypeAlias
 import numpy as np
 import polars as pl
 
-from toxmid.errors import DataError, FileError, ParameterError
+from toxmid.errors import DataError, FileError, ParameterError, TapeWarning
 from toxmid.instrument import Instrument
 from toxmid.readers import (
     binance_archive,
@@ -40,7 +40,7 @@ from toxmid.readers import (
     tardis,
 )
 from toxmid.readers.base import Format
-from toxmid.readers.files import Head, TapeWarning, read_head
+from toxmid.readers.files import Head, read_head
 from toxmid.readers.tape import Opened, SeveralInstrumentsError, Tape
 from toxmid.schema import KINDS, Kind, parse_time
 

@@ -30,7 +30,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from toxmid._decode import count_lines
-from toxmid.errors import FileError, ToxmidError
+from toxmid.errors import FileError, TapeWarning, ToxmidError
 from toxmid.prefetch import prefetched
 
 # The same interface, three times as fast; there are no wheels of it for some machines.
@@ -44,7 +44,6 @@ __all__ = [
     "PLAIN_BLOCK",
     "Block",
     "Head",
-    "TapeWarning",
     "ahead",
     "blocks",
     "fingerprint",
@@ -96,10 +95,6 @@ T = TypeVar("T")
 
 # What unpacks gzip here, for manifests: "isal 1.9.1", or zlib where that is not installed.
 GUNZIP: Final = f"zlib {zlib.ZLIB_RUNTIME_VERSION}" if inflating is zlib else f"isal {metadata.version('isal')}"
-
-
-class TapeWarning(UserWarning):
-    """Something about a file that a person should know, though it could be read."""
 
 
 class _CutError(Exception):

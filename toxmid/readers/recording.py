@@ -17,9 +17,9 @@ from typing import Any, Final
 
 import polars as pl
 
-from toxmid.errors import DataError
+from toxmid.errors import DataError, TapeWarning
 from toxmid.readers.base import Clock, Format, Identity, Lines, Table, code, taker_sold
-from toxmid.readers.files import Block, Head, TapeWarning, ahead, blocks
+from toxmid.readers.files import Block, Head, ahead, blocks
 from toxmid.readers.jsonlines import LEVELS, decode, is_whole, levels, split
 from toxmid.schema import Kind
 

@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet
 
-from toxmid.errors import DataError, FileError, ToxmidError
+from toxmid.errors import DataError, FileError, TapeWarning, ToxmidError
 from toxmid.instrument import Instrument
 from toxmid.readers.base import Format, Identity, Lines, Table
-from toxmid.readers.files import Head, TapeWarning
+from toxmid.readers.files import Head
 from toxmid.schema import KINDS, TABLES, Kind, canonical, from_arrow, one_line
 
 __all__ = ["FORMATS"]

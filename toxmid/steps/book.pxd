@@ -66,7 +66,7 @@ cdef extern from *:
         for (i = 0; i < n; i++) {
             double steps = price[i] * per_unit;
             double shifted = steps + magic;
-            double room = 1e-15 * steps - fabs(steps - (shifted - magic));
+            double room = TOXMID_DUST * steps - fabs(steps - (shifted - magic));
             uint64_t price_bits, steps_bits, shifted_bits, room_bits;
             memcpy(&price_bits, &price[i], 8);
             memcpy(&steps_bits, &steps, 8);

@@ -9,6 +9,12 @@ from libc.stdint cimport int64_t
 cdef enum:
     MAX_DECIMALS = 8
 
+cdef extern from *:
+    """
+    #define TOXMID_DUST 2e-15       /* of a number of steps: a few units in its last place, which decimals leave in doubles */
+    """
+    const double DUST "TOXMID_DUST"
+
 cdef struct Grid:
     double per_unit     # steps per unit: 1 / lot, or 1 / tick
     int decimals        # of the step found so far; -1 where the step was given
@@ -37,7 +43,7 @@ cdef inline double nearest(double x) noexcept nogil:
 
 cdef inline bint on_grid(double steps) noexcept nogil:
     """Is a number of steps whole, but for the dust that decimals leave in doubles?"""
-    return fabs(steps - nearest(steps)) <= 1e-15 * fabs(steps)
+    return fabs(steps - nearest(steps)) <= DUST * fabs(steps)
 
 
 cdef inline bint on_grid_now(const Grid *g, double value, int64_t *steps) noexcept nogil:
@@ -45,7 +51,7 @@ cdef inline bint on_grid_now(const Grid *g, double value, int64_t *steps) noexce
     cdef double exact = value * g.per_unit
     cdef double whole = nearest(exact)
     steps[0] = <int64_t> whole
-    return fabs(exact - whole) <= 1e-15 * fabs(exact)
+    return fabs(exact - whole) <= DUST * fabs(exact)
 
 
 cdef inline int64_t grid_steps(Grid *g, double value, int64_t *finer) noexcept nogil:

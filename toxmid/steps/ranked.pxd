@@ -141,7 +141,8 @@ cdef inline int _split(Ranked *r, int64_t place) noexcept nogil:
 
 # --- values ----------------------------------------------------------------------------------------------------------
 
-cdef inline int _insert(Ranked *r, double x) noexcept nogil:
+cdef inline int64_t _insert(Ranked *r, double x) noexcept nogil:
+    """Put a value in its place; how many lie below it, or -1 where there is no memory."""
     cdef Place *place
     cdef double *values
     cdef int64_t at, i
@@ -160,8 +161,9 @@ cdef inline int _insert(Ranked *r, double x) noexcept nogil:
     memmove(&values[at + 1], &values[at], (place.count - at) * sizeof(double))
     values[at] = x
     place.top = values[place.count]
+    at += _before(r, i)
     _count(r, i, 1)
-    return 0
+    return at
 
 
 cdef inline void _remove(Ranked *r, double x) noexcept nogil:
@@ -192,19 +194,16 @@ cdef inline void ranked_expire(Ranked *r, int64_t now) noexcept nogil:
         r.first = 0
 
 
-cdef inline double ranked_below(const Ranked *r, double x) noexcept nogil:
-    """Share of the values inside that lie below x; NaN where there are none."""
-    cdef int64_t i
-    if r.size == 0:
-        return NAN
-    i = _place_of(r, x)
-    return <double> (_before(r, i) + lower_bound(_leaf_at(r, i).values, (<const Place *> r.index.data)[i].count, x)) / <double> r.size
-
-
-cdef inline int ranked_push(Ranked *r, int64_t now, double x) noexcept nogil:
+cdef inline int ranked_push(Ranked *r, int64_t now, double x, double *below) noexcept nogil:
+    """Take a value; the share of those before it that lie below it (NaN where there are none). -1 where there is no memory."""
     cdef Arrival *slot
-    if block_reserve(&r.arrivals, sizeof(Arrival)) < 0 or _insert(r, x) < 0:
+    cdef int64_t rank
+    if block_reserve(&r.arrivals, sizeof(Arrival)) < 0:
         return -1
+    rank = _insert(r, x)
+    if rank < 0:
+        return -1
+    below[0] = <double> rank / <double> r.size if r.size else NAN
     slot = <Arrival *> (r.arrivals.data + r.arrivals.used)
     slot.ts = now
     slot.value = x

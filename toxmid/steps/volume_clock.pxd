@@ -5,13 +5,13 @@
 # ten thousand buckets closes ten thousand buckets.
 
 from libc.math cimport NAN, fabs, log, rint
-from libc.stdint cimport INT64_MAX, int8_t, int64_t
+from libc.stdint cimport INT64_MAX, int64_t
 from toxmid.steps.codes cimport BOUGHT, ERR_MEMORY, ERR_RUNAWAY, SECOND, SOLD, UNKNOWN, unlikely
 from toxmid.steps.grid cimport on_grid
 from toxmid.steps.lots cimport Run, run_take_within
 from toxmid.steps.memory cimport Block, block_reserve
 from toxmid.steps.quantiles cimport median
-from toxmid.steps.ranked cimport Ranked, ranked_below, ranked_expire, ranked_push
+from toxmid.steps.ranked cimport Ranked, ranked_expire, ranked_push
 
 cdef enum:
     DAY = 86400
@@ -211,10 +211,10 @@ cdef inline int _close(VolumeClock *c, int64_t ts, double price) noexcept nogil:
     c.vpin_rank = NAN
     if c.ranked and c.vpin == c.vpin:
         ranked_expire(&c.past, ts)
-        if c.closed >= 2 * c.window:
-            c.vpin_rank = ranked_below(&c.past, c.vpin)
-        if ranked_push(&c.past, ts, c.vpin) < 0:
+        if ranked_push(&c.past, ts, c.vpin, &c.vpin_rank) < 0:
             return ERR_MEMORY
+        if c.closed < 2 * c.window:
+            c.vpin_rank = NAN
     if c.silent:
         _empty(c, price)
         return 0
@@ -362,12 +362,13 @@ cdef inline bint clock_in_day(const VolumeClock *c, int64_t ts) noexcept nogil:
     return ts < c.volume.day_end
 
 
-cdef inline int64_t clock_pour_run(VolumeClock *c, Run *run, const int8_t *side, int64_t n) noexcept nogil:
-    """Pour the sums of the trades that are left of a run of n, up to the one that would fill the open bucket, which is for
-    `clock_fill`; the lots of those poured."""
-    cdef int64_t room = (c.target - c.filled - 1) // c.units    # lots that leave the bucket open
-    cdef int64_t buy, sell
-    cdef int64_t total = run_take_within(run, side, n, room, &buy, &sell)
-    _pour(c, total * c.units, <double> (buy * c.units), <double> (sell * c.units), <double> ((total - buy - sell) * c.units))
-    _count_day(&c.volume, total)
-    return total
+cdef inline int64_t clock_pour_run(VolumeClock *c, Run *run) noexcept nogil:
+    """Pour the sums of the trades that are left of a run, up to the one that would fill the open bucket, which is for `clock_fill`;
+    the lots of those poured."""
+    cdef int64_t sums[3]
+    cdef int64_t room = c.target - c.filled - 1     # units that leave the bucket open
+    run_take_within(run, room // c.units if unlikely(c.units > 1) else room, sums)
+    _pour(c, sums[0] * c.units, <double> (sums[1] * c.units), <double> (sums[2] * c.units),
+          <double> ((sums[0] - sums[1] - sums[2]) * c.units))
+    _count_day(&c.volume, sums[0])
+    return sums[0]
