@@ -324,7 +324,7 @@ cdef int _look_ahead(Machine *ahead) noexcept nogil:
 
 cdef int64_t _nanoseconds(object ts) except? -1:
     """A time as a whole number: a double has steps of 256 ns in these years, and would move events without a word."""
-    if isinstance(ts, float):
+    if type(ts) is not int and isinstance(ts, float):
         raise TypeError("ts must be whole nanoseconds since 1970, not a float")
     return ts
 
