@@ -89,7 +89,7 @@ cdef extern from *:
        finite, every size positive, countable and on the grid, and every side a side; else 0. It may say 0 of what is all that (a
        price below 2^-32 or above 2^32, a size of more than 2^49 lots, or off the grid by more than a few of its last bits): those
        are taken one by one, with the same result. `more`: ts[n] may be read, and is not before ts[n - 1] either.
-       All columns are read abreast, and asked for eight lines ahead: what is done with a row fills the window in which a processor
+       All columns are read abreast, and asked for sixteen lines ahead: what is done with a row fills the window in which a processor
        looks ahead by itself. */
     TOXMID_WIDE
     static int toxmid_count_run(const int64_t *ts, const double *price, const double *coins, const int8_t *side, int64_t n,
@@ -115,9 +115,9 @@ cdef extern from *:
         for (; i + 8 <= rows; i += 8) {
             uint64_t eight;
             memcpy(&eight, side + i, 8);
-            __builtin_prefetch(ts + i + 64, 0, 0);
-            __builtin_prefetch(price + i + 64, 0, 0);
-            __builtin_prefetch(coins + i + 64, 0, 0);
+            __builtin_prefetch(ts + i + 128, 0, 1);
+            __builtin_prefetch(price + i + 128, 0, 1);
+            __builtin_prefetch(coins + i + 128, 0, 1);
             TOXMID_HALF(0, TOXMID_FIRST)
             TOXMID_HALF(4, TOXMID_SECOND)
         }
