@@ -179,3 +179,22 @@ def test_branching_counts_orders_that_are_forced_by_half() -> None:
     expected = [online.branching(counts[: second + 1].tolist(), 3600.0) for second in range(0, bars.height, 23)]
     np.testing.assert_allclose(told[::23], expected, rtol=1e-7, atol=1e-7)
     assert np.isfinite(expected).sum() > 5
+
+
+def test_an_order_that_was_inferred_is_no_second_print_when_its_record_comes() -> None:
+    """Before the first record nobody knows of the feed: an order is a print by its weight; its record is none then."""
+    tables = only(simulated("flush", 8, 700.0), "trades", "quotes")
+    params = Params(toxic_score=20.0)
+    _, plain = run(tables, params)
+    forced = [k for k, order in enumerate(plain.orders)
+              if order.side and plain.weights[order.side][plain.second[k]] >= 0.5]  # fmt: skip
+    order = plain.orders[forced[len(forced) // 2]]
+    at = order.ts + 1000
+    record = pl.DataFrame({"ts": [at], "side": [order.side], "price": [order.prints[-1][0]], "size": [order.size]})
+    bars, _ = run({**tables, "liquidations": record}, params)
+    counts = np.zeros(bars.height, dtype=np.int64)
+    for k in forced:
+        counts[plain.second[k]] += plain.orders[k].ts < at
+    assert 10 < counts.sum() < len(forced)
+    expected = [online.branching(counts[: second + 1].tolist(), 3600.0) for second in range(0, bars.height, 23)]
+    np.testing.assert_allclose(numbers(bars, "liq_branching")[::23], expected, rtol=1e-7, atol=1e-7)

@@ -197,12 +197,17 @@ def same_in_runs_and_one_by_one(tape: pl.DataFrame, bucket: float | None, lot: f
     for row in tape.rows():
         engine.trade(*row)
     counts = engine.tally()
+    whole = Engine(params, instrument)
+    whole.run((columns(tape, "trades"), None, None, None, None, None))
+    assert whole.tally() == counts
+    rows = engine.drain_buckets()
+    assert whole.drain_buckets() == rows
     assert clock.used == counts["used"]["trades"]
     assert clock.rejected == sum(counts["rejected"]["trades"].values())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", TapeWarning)
         runs = vpin(tape, bucket_volume=bucket, window=5, instrument=instrument)
-    assert runs.equals(engine.take_buckets().select(runs.columns), null_equal=True)
+    assert runs.equals(buckets_frame(rows).select(runs.columns), null_equal=True)
 
 
 @settings(max_examples=15, deadline=None)

@@ -980,7 +980,7 @@ cdef inline int machine_liquidation(Machine *m, int64_t ts, int side, double pri
     flow_record(&m.flow, ts, side, units, price, &m.tally)
     feed_record(&m.feed, side, coins)
     m.blind = False
-    m.branching.prints += 1
+    m.branching.prints += 2.0 * m.flow.told_again < coins       # else its order was counted when it was inferred to be forced
     coins -= m.flow.told_again                  # what was inferred of it stands in a row already
     m.flow.liq_total += coins
     m.sums.blind = m.clock.blind = False        # from now on the feed is known to be there
