@@ -41,8 +41,9 @@ from toxmid.steps.kyle cimport kyle_init
 from toxmid.steps.machine cimport (BarRow, Machine, Past, _close_step, _settle, machine_book, machine_finish,
                                    machine_book_rows, machine_counted_trade, machine_liquidation, machine_mark,
                                    machine_open_interest, machine_quote, machine_reference, machine_trade)
-from toxmid.steps.lots cimport RUN, Lots, Run, lots_countable, lots_of, lots_of_run, lots_per_coin, lots_took, run_spell, run_take_one
+from toxmid.steps.lots cimport Lots, lots_countable, lots_of, lots_per_coin, lots_took
 from toxmid.steps.memory cimport Block, block_reserve
+from toxmid.steps.runs cimport RUN, Run, lots_of_run, run_spell, run_take_one
 from toxmid.steps.starts cimport starts_clock, starts_count, starts_refine, starts_set_lots, starts_take
 from toxmid.steps.touch cimport touch_init
 from toxmid.steps.trailing cimport Trailing

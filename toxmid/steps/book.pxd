@@ -12,10 +12,11 @@ from libc.math cimport NAN, fabs
 from libc.stdint cimport int8_t, int64_t, uint8_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
-from toxmid.steps.codes cimport BAD_PRICE, BAD_SIDE, BAD_SIZE, BOOK, ERR_MEMORY, Tally, fetch, is_price, is_size, unlikely
+from toxmid.steps.codes cimport BAD_PRICE, BAD_SIDE, BAD_SIZE, BOOK, ERR_MEMORY, Tally, is_price, is_size, unlikely
 from toxmid.steps.grid cimport Grid, grid_init, grid_steps, on_grid_now
 from toxmid.steps.memory cimport Block, block_reserve
 from toxmid.steps.touch cimport where
+from toxmid.steps.wide cimport fetch
 
 cdef extern from *:
     """
@@ -116,8 +117,8 @@ cdef extern from *:
         TOXMID_HALVE(pairs, ask_tops, n / 16)
     }
     /* Four sums of doubles in one register, where the compiler has a word for it: left to itself it keeps each in its own. */
-    #if defined(__GNUC__)
-    typedef double toxmid_sums __attribute__((vector_size(32)));
+    #if TOXMID_FOURS
+    typedef toxmid_reals toxmid_sums;
     #define TOXMID_ADD(sums, from) {toxmid_sums more; memcpy(&more, from, 32); sums += more;}
     #else
     typedef double toxmid_sums[4];

@@ -3,22 +3,6 @@
 from libc.stdint cimport int64_t
 
 cdef extern from *:
-    """
-    /* A function compiled for this processor's wide registers too, where the loader can choose: the same operations on each
-       element, without contraction, so the same bits. */
-    #if defined(__x86_64__) && defined(__GLIBC__) && defined(__GNUC__) && !defined(__clang__)
-    #define TOXMID_WIDE __attribute__((target_clones("avx512f", "avx2", "default")))
-    #else
-    #define TOXMID_WIDE
-    #endif
-    /* Let a line of memory come into the cache while something else is done. */
-    #if defined(__GNUC__)
-    #define toxmid_fetch(p) __builtin_prefetch(p)
-    #else
-    #define toxmid_fetch(p) ((void) (p))
-    #endif
-    """
-    void fetch "toxmid_fetch"(const void *p) noexcept nogil
     bint unlikely(bint x) noexcept nogil    # of Cython's own preamble: keeps what is rare out of the way of what is not
 
 cdef enum:                  # where volume by side stands in an array: at side + 1

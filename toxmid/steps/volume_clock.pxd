@@ -8,10 +8,10 @@ from libc.math cimport NAN, fabs, log, rint
 from libc.stdint cimport INT64_MAX, int64_t
 from toxmid.steps.codes cimport BOUGHT, ERR_MEMORY, ERR_RUNAWAY, SECOND, SOLD, UNKNOWN, unlikely
 from toxmid.steps.grid cimport on_grid
-from toxmid.steps.lots cimport Run, run_take_within
 from toxmid.steps.memory cimport Block, block_reserve
 from toxmid.steps.quantiles cimport median
 from toxmid.steps.ranked cimport Ranked, ranked_expire, ranked_push
+from toxmid.steps.runs cimport Run, run_take_within
 
 cdef enum:
     DAY = 86400
