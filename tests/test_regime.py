@@ -46,3 +46,26 @@ def test_regime_of_every_bar(kinds: tuple[str, ...], holes: bool, late: bool) ->
     assert seen["stress-inferred"] + seen["stress-labelled"] > 20
     assert seen["halted"] == (20 if holes else 0)
     assert seen["one-sided book"] == (20 if holes and "quotes" in tables else 0)
+
+
+_UNMOVED = {"weight_asymmetry": 0.0, "weight_volume": 0.0, "weight_credibility": 0.0}  # implied mid: the quoted one
+
+
+@pytest.mark.parametrize(
+    "alone",
+    [
+        {"stress_z": 3.0, "stress_excess": 1e4, **_UNMOVED},
+        {"stress_z": 1e3, "stress_excess": 1.5, **_UNMOVED},
+        {"stress_z": 1e3, "stress_excess": 1e4},
+    ],
+    ids=["a wide spread", "a move without volume", "a mid that is not the maker's"],
+)
+def test_each_cause_of_stress_alone(alone: dict[str, float]) -> None:
+    params = EAGER.replace(stress_hold="1s", **alone)
+    tables = only(simulated("flush", 8, 700.0), "trades", "quotes")
+    bars = bars_frame(whole(Engine(params), tables)[0])
+    expected = regimes(bars, params, times(bars), math.inf, times(tables["quotes"])[0])
+    assert bars["regime"].to_list() == expected
+    assert 5 < Counter(expected)["stress-inferred"] < 300
+    eased = params.replace(stress_z=min(2 * params.stress_z, 1e3), stress_excess=min(2 * params.stress_excess, 1e4))
+    assert eased == params or regimes(bars, eased, times(bars), math.inf, times(tables["quotes"])[0]) != expected
