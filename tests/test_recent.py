@@ -119,8 +119,8 @@ def test_toxicity_is_the_matched_share_of_the_volume() -> None:
 @pytest.mark.parametrize("limit", [4.0, 1.6, 1.3, 1.0])
 @pytest.mark.parametrize("kinds", [("trades",), ("trades", "quotes")])
 def test_excess_impact(kinds: tuple[str, ...], limit: float) -> None:
-    """A simulated cascade after twenty minutes: the calm it is measured against, and what is left out of the calm. With the low
-    limits most minutes are not quiet, some of the time."""
+    """A simulated cascade after twenty minutes: the calm it is measured against, and what is left out of the calm. With
+    the low limits most minutes are not quiet, some of the time."""
     tables = only(simulated("flush", 11, 2400.0), *kinds)
     params = Params(history="15m", history_lag="2m", stress_excess=limit)
     bars = bars_of(tables, params)
