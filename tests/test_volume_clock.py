@@ -111,7 +111,7 @@ def daily_tape(days: int, *, begin: int = 0, every: int = 600, seed: int = 0) ->
     ]
 
 
-@pytest.mark.parametrize("begin", [7 * 3600, 13 * 3600])
+@pytest.mark.parametrize("begin", [7 * 3600, 42_000, 44_000, 13 * 3600])
 def test_bucket_volume_from_the_days_before(begin: int) -> None:
     """Median of the last seven complete days; the first counts, scaled, if most of it was seen."""
     trades = daily_tape(11, begin=begin)
