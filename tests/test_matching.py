@@ -16,7 +16,7 @@ from toxmid.instrument import Instrument
 
 WINDOW, GRACE = 1500, 150
 TICK = 0.011
-PRICES = st.sampled_from([100.0, 100.01, 100.07, 95.0])
+PRICES = st.sampled_from([100.0, 100.01, 100.028, 100.07, 95.0])  # within two ticks, three, and far
 EVENT = st.tuples(
     st.integers(0, 400), st.booleans(), st.sampled_from([1, 1, -1]), st.sampled_from([1, 2, 3, 5, 8, 40]), PRICES
 )  # gap, is it an order, side, lots, price

@@ -597,6 +597,14 @@ def test_bulk_classification(rule: str, df: float | None) -> None:
     np.testing.assert_allclose(buckets["vpin"].fill_null(np.nan), exact, rtol=1e-9)
 
 
+def test_bulk_classification_begins_after_thirty_changes() -> None:
+    """A bar that trades every ten seconds, and fills a bucket."""
+    ts = START + np.arange(1, 41) * 10 * SECOND
+    frame = pl.DataFrame({"ts": ts, "price": 100.0 + np.arange(40) % 3, "size": 1.0, "side": 0})
+    buckets = vpin(frame, bucket_volume=1.0, window=5, classify="bvc_normal", bar="10s")
+    assert buckets["unknown_volume"].to_list() == [1.0] * 31 + [0.0] * 8
+
+
 def test_bulk_classification_does_not_look_ahead() -> None:
     """What a bucket says does not change with what comes after it."""
     ts, price, size = walk(2000, seed=9)
