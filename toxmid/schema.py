@@ -262,11 +262,16 @@ def typed(table: Any, kind: Kind, *, instrument: Instrument | None = None) -> pl
     >>> typed(tape, "trades").equals(canonical(tape, "trades"))
     True
     """
+    frame = as_frame(table)
+    present = _present(frame, kind)
     columns = [
         series if series.dtype == field.dtype and not series.null_count() else _column(series, field, kind)
-        for field, series in _present(table, kind)
+        for field, series in present
     ]
-    return _with_lots(pl.DataFrame(columns), instrument if kind == "trades" else None)
+    as_given = all(new is old for new, (_, old) in zip(columns, present, strict=True))
+    if not as_given or frame.columns != [field.name for field, _ in present]:
+        frame = pl.DataFrame(columns)
+    return _with_lots(frame, instrument if kind == "trades" else None)
 
 
 def columns(frame: pl.DataFrame, kind: Kind) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
@@ -293,9 +298,10 @@ def columns(frame: pl.DataFrame, kind: Kind) -> dict[str, np.ndarray[Any, np.dty
     array([1760054400000000000])
     """
     arrays = {}
+    names = frame.columns
     for field in _fields(kind):
-        if field.name in frame.columns and field.dtype != pl.String:
-            series = frame[field.name]
+        if field.name in names and field.dtype != pl.String:
+            series = frame.get_column(field.name)
             if field.dtype == TIME:
                 series = series.cast(pl.Int64)
             if field.dtype == pl.Boolean:
@@ -464,22 +470,23 @@ def _present(table: Any, kind: Kind) -> list[tuple[Field, pl.Series]]:
     """The columns of a kind that a table has, after a look whether it has those it needs."""
     fields = _fields(kind)
     frame = as_frame(table)
-    _require(frame, kind, fields)
-    return [(field, frame[field.name]) for field in fields if field.name in frame.columns]
+    names = frame.columns
+    _require(names, kind, fields)
+    return [(field, frame.get_column(field.name)) for field in fields if field.name in names]
 
 
-def _require(frame: pl.DataFrame, kind: Kind, fields: tuple[Field, ...]) -> None:
+def _require(names: list[str], kind: Kind, fields: tuple[Field, ...]) -> None:
     """Error that lists what is missing, what is there, and which of these was probably meant."""
-    missing = [field.name for field in fields if not field.optional and field.name not in frame.columns]
+    missing = [field.name for field in fields if not field.optional and field.name not in names]
     if not missing:
         return
-    guesses = [f"{guess!r} for {name!r}" for name in missing if (guess := _guess(name, frame.columns)) is not None]
+    guesses = [f"{guess!r} for {name!r}" for name in missing if (guess := _guess(name, names)) is not None]
     hint = f"; did you mean {', '.join(guesses)}?" if guesses else ""
     plural = "s" if len(missing) > 1 else ""
     raise DataError(
         f"a table of {kind} needs column{plural} {', '.join(missing)}{hint}",
         column=missing[0],
-        found=frame.columns,
+        found=names,
         expected=", ".join(field.name for field in fields if not field.optional),
     )
 
