@@ -232,15 +232,17 @@ cdef inline void run_take_one(Run *run) noexcept nogil:
     _take(run, 1, sums)
 
 
+cdef inline void run_take_all(Run *run, int64_t *sums) noexcept nogil:
+    """Take all trades that are left; their sums."""
+    sums[0], sums[1], sums[2] = run.total, run.buy, run.sell
+    _take(run, run.n - run.taken, sums)
+
+
 cdef inline void run_take_within(Run *run, int64_t room, int64_t *sums) noexcept nogil:
-    """Take trades until the next one would make it more than `room` lots; the sums of those taken."""
+    """Take trades until the next one would make it more than `room` lots, which all that are left are; the sums of those taken."""
     cdef const double *coins = &run.coins[run.taken]
     cdef const int8_t *side = &run.side[run.taken]
-    cdef int64_t count = run.n - run.taken
-    if run.total <= room:
-        sums[0], sums[1], sums[2] = run.total, run.buy, run.sell
-    else:
-        count = count_within(coins, side, count, run.per_unit, room, sums)
-        if run.total > run.buy + run.sell:      # not every side is known
-            sums[1] = bought_of(coins, side, count, run.per_unit)
+    cdef int64_t count = count_within(coins, side, run.n - run.taken, run.per_unit, room, sums)
+    if run.total > run.buy + run.sell:      # not every side is known
+        sums[1] = bought_of(coins, side, count, run.per_unit)
     _take(run, count, sums)

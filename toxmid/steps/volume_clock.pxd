@@ -11,7 +11,7 @@ from toxmid.steps.grid cimport on_grid
 from toxmid.steps.memory cimport Block, block_reserve
 from toxmid.steps.quantiles cimport median
 from toxmid.steps.ranked cimport Ranked, ranked_expire, ranked_push
-from toxmid.steps.runs cimport Run, run_take_within
+from toxmid.steps.runs cimport Run, run_take_all, run_take_within
 
 cdef enum:
     DAY = 86400
@@ -177,7 +177,8 @@ cdef inline void _empty(VolumeClock *c, double price) noexcept nogil:
 
 cdef inline int _close(VolumeClock *c, int64_t ts, double price) noexcept nogil:
     """Write the row of the full bucket, move the window, open the next."""
-    cdef Slot *slot = &(<Slot *> c.slots.data)[c.closed % c.window]
+    cdef int64_t place = c.closed % c.window
+    cdef Slot *slot = &(<Slot *> c.slots.data)[place]
     cdef BucketRow *row
     cdef double buy = c.by_side[BOUGHT], sell = c.by_side[SOLD]
     cdef double size = <double> c.target
@@ -198,7 +199,7 @@ cdef inline int _close(VolumeClock *c, int64_t ts, double price) noexcept nogil:
     c.sum_size += size
     c.sum_known += slot.known
     c.closed += 1
-    if c.closed % c.window == 0:
+    if place == c.window - 1:
         # Whole counts never drift; fractions of bulk-classified volume do, by rounding, so they are summed afresh.
         c.sum_gap = 0
         c.sum_known = 0
@@ -367,7 +368,10 @@ cdef inline int64_t clock_pour_run(VolumeClock *c, Run *run) noexcept nogil:
     the lots of those poured."""
     cdef int64_t sums[3]
     cdef int64_t room = c.target - c.filled - 1     # units that leave the bucket open
-    run_take_within(run, room // c.units if unlikely(c.units > 1) else room, sums)
+    if <double> run.total * <double> c.units <= <double> room:      # exact: no bucket has more than 2^53
+        run_take_all(run, sums)
+    else:
+        run_take_within(run, room // c.units, sums)
     _pour(c, sums[0] * c.units, <double> (sums[1] * c.units), <double> (sums[2] * c.units),
           <double> ((sums[0] - sums[1] - sums[2]) * c.units))
     _count_day(&c.volume, sums[0])
