@@ -48,7 +48,7 @@ cdef inline bint in_our_years(int64_t ts) noexcept nogil:
 
 
 cdef inline bint is_price(double x) noexcept nogil:
-    """Positive, and of a size that products and counts of ticks can hold; false for NaN. (`lots` knows the bounds, too.)"""
+    """Positive, and of a size that products and counts of ticks can hold; false for NaN. (Prices that `runs` takes lie within.)"""
     return 1e-15 <= x and x <= 1e15
 
 

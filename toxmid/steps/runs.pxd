@@ -60,6 +60,7 @@ cdef extern from *:
         s##_back |= (later); \
         s##_prices |= (price) - low; \
     }
+    /* Not 0: a time that goes back, a price not within 64 powers of two, too many lots or none, a size between lots. */
     #define TOXMID_BAD(s) (s##_back >> 63 | s##_prices >> 58 | s##_counts >> 49 | s##_off >> 3)
     /* The sums of n <= RUN trades: lots, bought, sold. 1 if every time is in order and not before `now`, every price positive and
        finite, every size positive, countable and on the grid, and every side a side; else 0. It may say 0 of what is all that (a
@@ -71,7 +72,7 @@ cdef extern from *:
     static int toxmid_count_run(const int64_t *ts, const double *price, const double *coins, const int8_t *side, int64_t n,
                                 int more, int64_t now, double per_unit, int64_t *sums) {
         const double raised = toxmid_raised(per_unit);
-        const uint64_t base = toxmid_bits(TOXMID_MAGIC) + 1, low = toxmid_bits(2.3283064365386963e-10);
+        const uint64_t base = toxmid_bits(TOXMID_MAGIC) + 1, low = toxmid_bits(2.3283064365386963e-10);     /* 2^-32 */
         uint64_t one_back = (uint64_t) ts[0] - (uint64_t) now, one_prices = 0, one_off = 0, one_counts = 0, bad;
         uint64_t one_total = (uint64_t) n, one_sold = 0;
         int64_t i = 0, rows = more ? n : n - 1;
