@@ -80,3 +80,13 @@ def test_a_record_before_the_first_trade_is_counted_in_contracts() -> None:
     engine.finish()
     assert engine.feed_figures()["matched_volume"] == pytest.approx(50.0)
     assert engine.tally()["liquidations_unmatched"] == 0
+
+
+@pytest.mark.parametrize(("coins", "contracts"), [(5.1, 10), (4.9, 10), (5.3, 11)])
+def test_a_record_is_of_whole_contracts(coins: float, contracts: int) -> None:
+    """At the price of a record (often that of bankruptcy) its coin is no whole number of them: the nearest is meant."""
+    engine = Engine(instrument=MARKET)
+    engine.trade(START, 20.0, 40.0, -1)  # eighty contracts
+    engine.liquidation(START + 10**8, -1, 20.0, coins)
+    engine.finish()
+    assert engine.feed_figures()["matched_volume"] == pytest.approx(contracts * 10.0 / 20.0, rel=1e-12)
