@@ -35,6 +35,17 @@ def test_binary_encoding_gives_what_its_csv_gives(samples):
     assert open_tape(binary, "trades").instrument.symbol == "ESH4"
 
 
+def test_a_record_shorter_than_its_kind_is_an_error_of_the_file(samples, write):
+    """The library that reads them panics, which is no `Exception`."""
+    pytest.importorskip("databento_dbn")
+    data = bytearray((samples / "databento" / "trades.dbn").read_bytes())
+    first = 8 + int.from_bytes(data[4:8], "little")  # after the mark, the version and the metadata
+    assert data[first] == 48 // 4
+    data[first] = 40 // 4
+    with pytest.raises(FileError, match=r"corrupt DBN data: Malformed.*40 bytes"):
+        read_trades(write("a.dbn", bytes(data)))
+
+
 def test_quotes_that_stood_before_each_trade(samples):
     path = samples / "databento" / "tbbo.csv.gz"
     assert read_trades(path).select("price", "size", "side").rows() == [(4800.25, 5.0, -1), (4800.5, 2.0, 1)]
